@@ -1,0 +1,1 @@
+"""Numba kernels: flat arrays in, preallocated arrays out; the Python callers validate."""

@@ -1,0 +1,1 @@
+"""Load, timing and learning measurements over HTTP and the public interfaces."""

@@ -1,0 +1,1 @@
+"""Off-policy evaluation and learning on logged decisions."""

@@ -1,0 +1,1 @@
+"""The serving layer: HTTP application, receipts, log, store, updater and replica."""

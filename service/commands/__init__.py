@@ -1,0 +1,1 @@
+"""Commands of the banditd command line, one module each."""
