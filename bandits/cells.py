@@ -1,0 +1,161 @@
+"""The table of cells that everything learned online is: (table, arm, slot) -> three integer sums.
+
+Sums commute, so merging two tables is folding the union of their increments. A chunk's bytes are the same in
+memory, SQLite and Redis: epoch, a 64-bit presence mask, and three int64 for each set bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bandits.kernels import chunks as kernel
+from bandits.kernels.chunks import SATURATED, TOP, Chunks
+from bandits.kernels.index import grown, make_index
+
+CHUNK_KEY = np.dtype([("prefix", "S1"), ("table", "<u8"), ("arm", "<u8"), ("chunk", "<u4")])
+SUM_UNITS = np.array([2.0**-30, 2.0**-15, 2.0**-30])
+"""What one unit of weight_sq_sum, weight_sum and reward_sum is worth."""
+
+_ROWS, _CELLS = 1024, 8192
+
+
+class CellTable:
+    """Growable cells in chunks; see kernels.chunks.Chunks for the arrays.
+
+    >>> cells = CellTable()
+    >>> cells.add(table=1, arm=7, slot=70, weight_sq=4, weight=2, reward=6)
+    >>> cells.add(table=1, arm=7, slot=70, weight_sq=4, weight=2, reward=0)
+    >>> cells.get(table=1, arm=7, slot=70)
+    (8, 4, 6)
+    """
+
+    def __init__(self, rows: int = _ROWS, cells: int = _CELLS) -> None:
+        self.arrays = Chunks(
+            make_index(rows),
+            np.zeros(rows, np.uint64),
+            np.zeros(rows, np.int64),
+            np.zeros(rows, np.uint8),
+            np.zeros(rows, np.uint8),
+            np.zeros(rows, np.int32),
+            np.zeros((cells, 3), np.int64),
+            np.full(kernel.N_CLASSES, -1, np.int64),
+            np.zeros(3, np.int64),
+        )
+
+    @property
+    def n_chunks(self) -> int:
+        return int(self.arrays.index.count[0])
+
+    @property
+    def saturated(self) -> int:
+        """Additions that passed int64 and were cut to it."""
+        return int(self.arrays.state[SATURATED])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays, bytes."""
+        return sum(a.nbytes for a in (*self.arrays.index, *self.arrays[1:]))
+
+    def reserve(self, cells: int) -> Chunks:
+        """Arrays with room for so many more cells, however they fall into chunks."""
+        a = self.arrays
+        n, top = self.n_chunks, int(a.state[TOP])
+        if n + cells > a.mask.size:
+            rows = max(2 * a.mask.size, n + cells)
+            columns = ("mask", "block", "size", "dirty", "changed")
+            a = a._replace(index=grown(a.index, rows), **{c: longer(getattr(a, c), rows) for c in columns})
+        # An addition takes at most a block of 64 beside the one it leaves.
+        if top + 65 * cells > len(a.arena):
+            a = a._replace(arena=longer(a.arena, max(2 * len(a.arena), top + 65 * cells)))
+        self.arrays = a
+        return a
+
+    def add(self, table: int, arm: int, slot: int, weight_sq: int, weight: int, reward: int) -> None:
+        """Add one increment, in units of 2**-30, 2**-15 and 2**-30."""
+        arrays = self.reserve(1)
+        kernel.add(arrays, np.uint64(table), np.uint64(arm), np.uint32(slot), weight_sq, weight, reward)
+
+    def get(self, table: int, arm: int, slot: int) -> tuple[int, int, int]:
+        """The three sums of a cell; zeros where there is none."""
+        cell = kernel.find_cell(self.arrays, np.uint64(table), np.uint64(arm), np.uint32(slot))
+        if cell < 0:
+            return (0, 0, 0)
+        first, second, third = self.arrays.arena[cell].tolist()
+        return (first, second, third)
+
+    def take_changed(self) -> npt.NDArray[np.int32]:
+        """Rows of the chunks that changed since the last call, in the order they changed."""
+        a = self.arrays
+        rows: npt.NDArray[np.int32] = a.changed[: int(a.state[kernel.N_CHANGED])].copy()
+        a.dirty[rows] = 0
+        a.state[kernel.N_CHANGED] = 0
+        return rows
+
+    def mark_clean(self) -> None:
+        """Forget which chunks changed."""
+        self.take_changed()
+
+    def keys(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+        """Keys of chunk rows, (n,) of CHUNK_KEY."""
+        index = self.arrays.index
+        keys = np.empty(rows.size, CHUNK_KEY)
+        keys["prefix"] = b"c"
+        keys["table"], keys["arm"], keys["chunk"] = index.a[rows], index.b[rows], index.c[rows]
+        return keys
+
+    def values(self, rows: npt.NDArray[np.int32]) -> dict[bytes, bytes]:
+        """Store keys and values of chunk rows."""
+        start = np.empty(rows.size + 1, np.int64)
+        kernel.encoded_words(self.arrays, rows, start)
+        words = np.empty(int(start[-1]), np.int64)
+        kernel.encode(self.arrays, rows, start, words)
+        data = words.tobytes()
+        stops = (8 * start).tolist()
+        return dict(
+            zip(split(self.keys(rows)), [data[a:b] for a, b in zip(stops, stops[1:], strict=False)], strict=True)
+        )
+
+    def replace(self, values: Mapping[bytes, bytes], total: CellTable) -> None:
+        """Put the values of chunks in place of this table's, and move total by the difference."""
+        if not values:
+            return
+        keys, words, start = decode(values)
+        n_cells = int((start[-1] - 2 * keys.size) // 3)
+        own, sums = self.reserve(n_cells + keys.size), total.reserve(n_cells + keys.size)
+        table, arm, chunk = (np.ascontiguousarray(keys[name]) for name in ("table", "arm", "chunk"))
+        kernel.replace(own, sums, table, arm, chunk, words, start)
+
+
+def decode(values: Mapping[bytes, bytes]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Keys (n,) of CHUNK_KEY, all values joined as int64 words, and where each begins (n + 1,)."""
+    keys = np.frombuffer(b"".join(values), CHUNK_KEY)
+    start = np.zeros(keys.size + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, values.values()), np.int64, keys.size) // 8, out=start[1:])
+    return keys, np.frombuffer(b"".join(values.values()), np.int64), start
+
+
+def split(records: npt.NDArray[np.void]) -> list[bytes]:
+    """The bytes of each record of a structured array."""
+    size, data = records.dtype.itemsize, records.tobytes()
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def cells_of(values: Mapping[bytes, bytes]) -> Iterable[tuple[int, int, int, tuple[int, int, int]]]:
+    """(table, arm, slot, sums) of every cell in the chunks given, in the order of their keys."""
+    keys, words, start = decode(dict(sorted(values.items())))
+    for i, (_, table, arm, chunk) in enumerate(keys.tolist()):
+        mask = int(words[start[i] + 1]) & (2**64 - 1)
+        sums = words[start[i] + 2 : start[i + 1]].reshape(-1, 3).tolist()
+        slots = [64 * chunk + bit for bit in range(64) if mask >> bit & 1]
+        for slot, (weight_sq, weight, reward) in zip(slots, sums, strict=True):
+            yield table, arm, slot, (weight_sq, weight, reward)
+
+
+def longer(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+    larger = np.zeros((length, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger

@@ -1,0 +1,194 @@
+"""Cells packed in chunks of 64 neighbouring slots: find, add, encode and decode."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from bandits.kernels.index import Index, find, insert
+
+N_CLASSES = 7
+"""Blocks hold 1, 2, 4 .. 64 cells."""
+
+
+class Chunks(NamedTuple):
+    """Cells of R chunks, keyed (table, arm, slot // 64) by `index`.
+
+    mask      uint64 (R,)    which of the 64 slots have a cell
+    block     int64  (R,)    first arena row of the chunk's cells, which lie there sorted by slot
+    size      uint8  (R,)    log2 of the block's cells
+    dirty     uint8  (R,)    1 where the chunk changed since the list was taken
+    changed   int32  (R,)    rows of the changed chunks
+    arena     int64  (A, 3)  weight_sq_sum, weight_sum, reward_sum; units 2**-30, 2**-15, 2**-30
+    free      int64  (7,)    first free block of each size, or -1; the next one stands in its first cell
+    state     int64  (3,)    arena rows in use, changed chunks, saturated additions
+    """
+
+    index: Index
+    mask: Any
+    block: Any
+    size: Any
+    dirty: Any
+    changed: Any
+    arena: Any
+    free: Any
+    state: Any
+
+
+TOP, N_CHANGED, SATURATED = 0, 1, 2
+
+
+@njit(cache=True, nogil=True)
+def popcount(bits: Any) -> Any:
+    bits = bits - ((bits >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    bits = (bits & np.uint64(0x3333333333333333)) + ((bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@njit(cache=True, nogil=True)
+def take_block(chunks: Any, size: Any) -> Any:
+    """A block of 2**size cells; the caller keeps room for it."""
+    block = chunks.free[size]
+    if block >= 0:
+        chunks.free[size] = chunks.arena[block, 0]
+    else:
+        block = chunks.state[0]
+        chunks.state[0] = block + (1 << size)
+    return block
+
+
+@njit(cache=True, nogil=True)
+def chunk_row(chunks: Any, table: Any, arm: Any, chunk: Any) -> Any:
+    """Row of a chunk, made empty where it is new."""
+    row = find(chunks.index, table, arm, chunk)
+    if row < 0:
+        row = insert(chunks.index, table, arm, chunk)
+        chunks.mask[row] = 0
+        chunks.size[row] = 0
+        chunks.block[row] = take_block(chunks, 0)
+        chunks.dirty[row] = 0
+    return row
+
+
+@njit(cache=True, nogil=True)
+def cell_in(chunks: Any, row: Any, slot: Any) -> Any:
+    """Arena row of a slot's cell in a chunk, made zero where it is new."""
+    bit = np.uint64(1) << np.uint64(slot & np.uint32(63))
+    mask = chunks.mask[row]
+    rank = popcount(mask & (bit - np.uint64(1)))
+    block = chunks.block[row]
+    if mask & bit:
+        return block + rank
+    n = popcount(mask)
+    size = np.int64(chunks.size[row])
+    if n == (1 << size):
+        larger = take_block(chunks, size + 1)
+        for i in range(n):
+            for k in range(3):
+                chunks.arena[larger + i, k] = chunks.arena[block + i, k]
+        chunks.arena[block, 0] = chunks.free[size]
+        chunks.free[size] = block
+        chunks.size[row] = size + 1
+        chunks.block[row] = larger
+        block = larger
+    for i in range(n, rank, -1):
+        for k in range(3):
+            chunks.arena[block + i, k] = chunks.arena[block + i - 1, k]
+    for k in range(3):
+        chunks.arena[block + rank, k] = 0
+    chunks.mask[row] = mask | bit
+    return block + rank
+
+
+@njit(cache=True, nogil=True)
+def find_cell(chunks: Any, table: Any, arm: Any, slot: Any) -> Any:
+    """Arena row of a cell, or -1."""
+    row = find(chunks.index, table, arm, np.uint32(slot >> np.uint32(6)))
+    if row < 0:
+        return np.int64(-1)
+    bit = np.uint64(1) << np.uint64(slot & np.uint32(63))
+    if not chunks.mask[row] & bit:
+        return np.int64(-1)
+    return chunks.block[row] + popcount(chunks.mask[row] & (bit - np.uint64(1)))
+
+
+@njit(cache=True, nogil=True)
+def saturating(total: Any, increment: Any, state: Any, counter: Any) -> Any:
+    """total + increment, kept within int64; state[counter] counts what did not fit."""
+    result = total + increment
+    if ((total ^ result) & (increment ^ result)) < 0:
+        state[counter] += 1
+        return np.int64(9223372036854775807) if increment > 0 else np.int64(-9223372036854775807)
+    return result
+
+
+@njit(cache=True, nogil=True)
+def mark(chunks: Any, row: Any) -> None:
+    if not chunks.dirty[row]:
+        chunks.dirty[row] = 1
+        chunks.changed[chunks.state[1]] = row
+        chunks.state[1] += 1
+
+
+@njit(cache=True, nogil=True)
+def add(chunks: Any, table: Any, arm: Any, slot: Any, weight_sq: Any, weight: Any, reward: Any) -> None:
+    """Add increments to one cell."""
+    row = chunk_row(chunks, table, arm, np.uint32(slot >> np.uint32(6)))
+    cell = cell_in(chunks, row, slot)
+    chunks.arena[cell, 0] = saturating(chunks.arena[cell, 0], weight_sq, chunks.state, 2)
+    chunks.arena[cell, 1] = saturating(chunks.arena[cell, 1], weight, chunks.state, 2)
+    chunks.arena[cell, 2] = saturating(chunks.arena[cell, 2], reward, chunks.state, 2)
+    mark(chunks, row)
+
+
+@njit(cache=True, nogil=True)
+def encoded_words(chunks: Any, rows: Any, start: Any) -> Any:
+    """Fill start (n + 1,) with where each chunk's value begins, in int64 words; the total is its last."""
+    at = 0
+    for i in range(rows.size):
+        start[i] = at
+        at += 2 + 3 * popcount(chunks.mask[rows[i]])
+    start[rows.size] = at
+
+
+@njit(cache=True, nogil=True)
+def encode(chunks: Any, rows: Any, start: Any, words: Any) -> None:
+    """Write each chunk's value: epoch, mask, three sums for every set bit."""
+    for i in range(rows.size):
+        row = rows[i]
+        at = start[i]
+        words[at] = 0
+        words[at + 1] = np.int64(chunks.mask[row])
+        block = chunks.block[row]
+        at += 2
+        for cell in range(popcount(chunks.mask[row])):
+            for k in range(3):
+                words[at] = chunks.arena[block + cell, k]
+                at += 1
+
+
+@njit(cache=True, nogil=True)
+def replace(own: Any, total: Any, table: Any, arm: Any, chunk: Any, words: Any, start: Any) -> None:
+    """Put the values of chunks in place of those in `own`, and move `total` by the difference.
+
+    table, arm, chunk  (n,)     keys
+    words, start       values as encode writes them, and where each begins
+    """
+    for i in range(table.size):
+        row = chunk_row(own, table[i], arm[i], chunk[i])
+        sum_row = chunk_row(total, table[i], arm[i], chunk[i])
+        mask = np.uint64(words[start[i] + 1])
+        at = start[i] + 2
+        for bit in range(64):
+            if mask >> np.uint64(bit) & np.uint64(1):
+                slot = np.uint32(chunk[i] * np.uint32(64) + np.uint32(bit))
+                cell = cell_in(own, row, slot)
+                sum_cell = cell_in(total, sum_row, slot)
+                for k in range(3):
+                    total.arena[sum_cell, k] += words[at + k] - own.arena[cell, k]
+                    own.arena[cell, k] = words[at + k]
+                at += 3
+        mark(total, sum_row)
