@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bandits.cells import CellTable, longer, split
 from bandits.kernels import fold as kernel
+from bandits.kernels.chunks import N_CHANGED
 from bandits.kernels.index import Index, find, grown, insert, make_index, rehash
 from bandits.records import FOLD_VERSION, FRAME, frame_append_us, frame_checksum
 
@@ -69,7 +70,7 @@ class Mirror:
             names=make_index(1024),
             name=np.zeros((1024, 2), np.int64),
             text=np.zeros(1 << 16, np.uint8),
-            clock=np.zeros(2, np.int64),
+            clock=np.zeros(3, np.int64),
             counts=np.zeros(len(kernel.COUNTERS), np.int64),
             contexts=np.zeros(kernel.MAX_CONTEXTS, np.int64),
         )
@@ -128,6 +129,12 @@ class Mirror:
             updates["text"] = longer(s.text, max(2 * s.text.size, int(s.clock[1]) + text))
         self._state = s._replace(**updates)
 
+    @property
+    def n_changed(self) -> int:
+        """Keys of cells, dedupe bits and names that changed since the last take_changes."""
+        names = int(self._state.names.count[0]) - self._names_sent
+        return int(self._cells.arrays.state[N_CHANGED]) + int(self._state.clock[2]) + names
+
     def take_changes(self) -> dict[bytes, bytes]:
         """Absolute values of all keys that changed since the last call; cells first."""
         s = self._state
@@ -137,6 +144,7 @@ class Mirror:
         values |= zip(split(_keys(TOTAL_KEY, b"t", s.totals, rows)), _split_rows(s.total[rows]), strict=True)
         rows = np.flatnonzero(s.dedupe_changed[: s.dedupe.count[0]])
         s.dedupe_changed[rows] = 0
+        s.clock[2] = 0
         values |= zip(split(_keys(DEDUPE_KEY, b"d", s.dedupe, rows)), self._dedupe_values(rows), strict=True)
         rows = np.flatnonzero(s.boot_changed[: s.boots.count[0]])
         s.boot_changed[rows] = 0

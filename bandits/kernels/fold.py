@@ -44,7 +44,7 @@ class State(NamedTuple):
     boots        Index by boot; boot int64 (B, 3): ordinals seen, highest ordinal, expiry
     names        Index by arm; name int64 (N, 2): start and stop in text uint8 (bytes,)
     changed      uint8 per row of totals, dedupe and boots: 1 where it changed
-    clock        int64 (2,): watermark, text bytes in use
+    clock        int64 (3,): watermark, text bytes in use, changed rows of dedupe
     counts       int64 (9,): see COUNTERS
     contexts     int64 (MAX_CONTEXTS,): scratch, where each context of the receipt begins
     """
@@ -186,7 +186,9 @@ def first_time(state: Any, boot: Any, hour: Any, bit: Any, expires: Any) -> Any:
         return False
     state.bits[row, word] |= flag
     state.expiry[row] = max(state.expiry[row], expires)
-    state.dedupe_changed[row] = 1
+    if not state.dedupe_changed[row]:
+        state.dedupe_changed[row] = 1
+        state.clock[2] += 1
     return True
 
 

@@ -82,7 +82,9 @@ def events_for(receipt: Receipt) -> st.SearchStrategy[Event]:
     impression = st.builds(Event, st.integers(0, last) | st.just(NO_POSITION), st.just(IMPRESSION))
     # One reward has one value however often it is sent: with two, the first wins and order would matter.
     reward = st.builds(
-        lambda p, name: Event(p, REWARD, name, (7919 * (receipt.ordinal + 1) * (p + 3) * (name + 5)) % 2**16 - 2**15, 0.5),
+        lambda p, name: Event(
+            p, REWARD, name, (7919 * (receipt.ordinal + 1) * (p + 3) * (name + 5)) % 2**16 - 2**15, 0.5
+        ),
         st.integers(0, last),
         st.integers(0, len(receipt.names) - 1),
     )

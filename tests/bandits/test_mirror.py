@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bandits.fold_model import HOUR_US, FoldModel
-from tests.bandits.strategies import DETAILS, NOW_US, TTL_US, encode_entry, logs
 
 from bandits.cells import cells_of
 from bandits.mirror import Mirror
@@ -26,6 +24,8 @@ from bandits.records import (
     RecordError,
     encode_frame,
 )
+from tests.bandits.fold_model import HOUR_US, FoldModel
+from tests.bandits.strategies import DETAILS, NOW_US, TTL_US, encode_entry, logs
 
 TOPIC = bytes(16)
 
@@ -191,7 +191,9 @@ def test_of_two_values_for_one_reward_the_first_wins():
 
 def test_expired_dedupe_bits_leave_and_the_rest_stay():
     old = Entry(DECISION, one_decision(), details=DETAILS)
-    new = Entry(DECISION, one_decision(boot=10, issued_us=NOW_US + TTL_US, expires_us=NOW_US + 2 * TTL_US), details=DETAILS)
+    new = Entry(
+        DECISION, one_decision(boot=10, issued_us=NOW_US + TTL_US, expires_us=NOW_US + 2 * TTL_US), details=DETAILS
+    )
     mirror, values = fold([old, new], append_us=NOW_US + TTL_US)
     gone = mirror.take_expired(NOW_US + TTL_US + HOUR_US + 1)
     assert sorted(key[:9] for key in gone) == [b"b" + (9).to_bytes(8, "little"), b"d" + (9).to_bytes(8, "little")]

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.bandits.strategies import encode_entry, logs, receipts
 
 from bandits.records import (
     Position,
@@ -19,6 +18,7 @@ from bandits.records import (
     frame_checksum,
     frame_topic,
 )
+from tests.bandits.strategies import encode_entry, logs, receipts
 
 TOPIC = bytes(range(16))
 
@@ -68,8 +68,8 @@ def test_the_bytes_of_a_receipt_are_fixed():
     """A released format: these bytes may only change together with RECEIPT_VERSION."""
     context = ReceiptContext(2, b"\1\0\0\0", b"\0\x80\0\0")
     receipt = Receipt(1, 2, 3, 4, 5, 6, 7, 8, "s", (9,), (context,), (Position(10, "i", 0.5),))
-    header = "01000101" "0100" "0300" "0100000000000000" "02000000" "04000000" "0500000000000000"
-    header += "0600000000000000" "0700000000000000" "0800000000000000" "09000000" "01" "73"
-    body = "0200000000000000" "0000000000000000" "0000" "0100" "01000000" "00800000"
-    position = "0a00000000000000" "000000000000e03f" "0100" "69" "01" "0000" "00"
+    header = "0100010101000300010000000000000002000000040000000500000000000000"
+    header += "060000000000000007000000000000000800000000000000090000000173"
+    body = "02000000000000000000000000000000000001000100000000800000"
+    position = "0a00000000000000000000000000e03f01006901000000"
     assert encode_receipt(receipt).hex() == header + body + position

@@ -1,0 +1,98 @@
+"""From folded cells to what scoring reads: edges of a graph, or explicit candidates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from bandits.kernels.chunks import find_cell, popcount
+from bandits.kernels.index import find
+from bandits.kernels.score import SQUARE_UNIT, SUM_UNIT
+
+
+@njit(cache=True, nogil=True)
+def bake_cell(sums: Any, cell: Any, prior: Any, centre: Any, pull: Any, out: Any, at: Any) -> None:
+    precision = prior + sums[cell, 0] * SQUARE_UNIT
+    out[at, 0] = (sums[cell, 2] * SQUARE_UNIT - centre * (sums[cell, 1] * SUM_UNIT) + pull) / precision
+    out[at, 1] = 1.0 / precision
+
+
+@njit(cache=True, nogil=True)
+def bake_changed(
+    chunks: Any,
+    rows: Any,
+    table: Any,
+    arms: Any,
+    row_start: Any,
+    row_item: Any,
+    prior_mean: Any,
+    prior: Any,
+    centre: Any,
+    edge: Any,
+) -> int:
+    """Bake the edges of the cells in chunk rows of one table; returns how many cells have no edge.
+
+    arms        Index of the graph's arms; its row is the item
+    prior_mean  float32 (E,), or empty: the centre
+    """
+    without = 0
+    for r in range(rows.size):
+        row = rows[r]
+        if chunks.index.a[row] != table:
+            continue
+        mask = chunks.mask[row]
+        item = find(arms, chunks.index.b[row], np.uint64(0), np.uint32(0))
+        if item < 0:
+            without += popcount(mask)
+            continue
+        cell = chunks.block[row]
+        base = np.int64(chunks.index.c[row]) * 64
+        for bit in range(64):
+            if not (mask >> np.uint64(bit)) & np.uint64(1):
+                continue
+            slot = base + bit
+            low, high = np.int64(0), np.int64(0)
+            if slot < row_start.size - 1:
+                low, high = row_start[slot], row_start[slot + 1]
+            stop = high
+            while low < high:
+                middle = (low + high) >> 1
+                if row_item[middle] < item:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < stop and row_item[low] == item:
+                pull = prior * (prior_mean[low] - centre) if prior_mean.size else 0.0
+                bake_cell(chunks.arena, cell, prior, centre, pull, edge, low)
+            else:
+                without += 1
+            cell += 1
+    return without
+
+
+@njit(cache=True, nogil=True)
+def bake_unseen(prior_mean: Any, prior: Any, centre: Any, edge: Any) -> None:
+    """Bake every edge as if nothing had been learned."""
+    for e in range(edge.shape[0]):
+        edge[e, 0] = prior_mean[e] - centre if prior_mean.size else 0.0
+        edge[e, 1] = 1.0 / prior
+
+
+@njit(cache=True, nogil=True)
+def gather_cells(
+    chunks: Any, table: Any, arm: Any, slot: Any, prior: Any, centre: Any, theta: Any, inverse: Any
+) -> None:
+    """Write theta and 1 / precision (A, K) of explicit candidates; a cell that is not there counts as unseen."""
+    pair = np.empty((1, 2), np.float32)
+    for a in range(arm.size):
+        for k in range(slot.size):
+            cell = find_cell(chunks, table, arm[a], slot[k])
+            if cell < 0:
+                theta[a, k] = 0.0
+                inverse[a, k] = 1.0 / prior
+            else:
+                bake_cell(chunks.arena, cell, prior, centre, 0.0, pair, 0)
+                theta[a, k] = pair[0, 0]
+                inverse[a, k] = pair[0, 1]

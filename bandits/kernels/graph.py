@@ -1,0 +1,48 @@
+"""Passes over the rows of a bipartite graph in CSR form."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from bandits.arrays import I32, I64, U32
+
+
+@njit(cache=True, nogil=True)
+def first_descent(row_start: I64, row_item: I32) -> int:
+    """The first edge whose item does not exceed the item before it in the same row, or -1.
+
+    row_start int64 (C+1,), row_item int32 (E,).
+    """
+    for row in range(row_start.shape[0] - 1):
+        for edge in range(row_start[row] + 1, row_start[row + 1]):
+            if row_item[edge] <= row_item[edge - 1]:
+                return edge
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def find_edges(row_start: I64, row_item: I32, item: I32, slots: U32, edge: I64) -> None:
+    """Write for each item and slot the edge that joins them, or -1, by binary search in the slot's row.
+
+    item int32 (A,), slots uint32 (K,), edge int64 (A, K) out. A slot beyond the rows has no edge.
+    """
+    n_rows = row_start.shape[0] - 1
+    for k in range(slots.shape[0]):
+        row = np.int64(slots[k])
+        for a in range(item.shape[0]):
+            edge[a, k] = -1
+        if row >= n_rows:
+            continue
+        for a in range(item.shape[0]):
+            low = row_start[row]
+            high = row_start[row + 1]
+            stop = high
+            while low < high:
+                middle = (low + high) >> 1
+                if row_item[middle] < item[a]:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < stop and row_item[low] == item[a]:
+                edge[a, k] = low

@@ -1,0 +1,97 @@
+"""banditd serve: the HTTP service."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import signal
+import socket
+import sys
+
+from service.errors import UsageError
+
+HELP = "answer recommendation requests over HTTP and learn from their feedback"
+EXAMPLE = "banditd serve --port 8080 --data ./banditd-data"
+
+SWITCH_S = 0.0005
+"""How long another thread may keep the event loop from the interpreter."""
+GRACE_S = 10
+BACKLOG = 2048
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from service.commands.flags import add_server_flags
+
+    add_server_flags(parser)
+    parser.add_argument(
+        "--insecure", action="store_true", help="listen beyond loopback although there are no keys to ask for"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import uvicorn
+
+    from service.app import create_app
+    from service.commands.flags import load_settings
+    from service.node import Node
+    from service.updater import Halt
+
+    settings = load_settings(args).settings
+    host = settings.server.host
+    if not args.insecure and not _is_loopback(host):
+        raise UsageError(
+            f"server.host = {host!r}: this version checks no keys and listens on loopback only; --insecure overrides"
+        )
+    sys.setswitchinterval(SWITCH_S)
+    node = Node(settings)
+    config = uvicorn.Config(
+        create_app(node),
+        loop="uvloop",
+        http="httptools",
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    node.on_end = lambda: setattr(server, "should_exit", True)
+    with listen(host, settings.server.port) as listening:
+        # uvicorn raises a caught signal again once it has stopped: these make that a good end.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: None)
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listening.getsockname()[1]}"
+        node.on_ready = lambda: print(f"banditd serves on {url}", file=sys.stderr, flush=True)
+        server.run(sockets=[listening])
+    if isinstance(node.fault, Halt):
+        print(f"banditd serve: {node.fault}", file=sys.stderr)
+        return 4
+    if node.fault is not None:
+        raise node.fault
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; UsageError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as fault:
+        listening.close()
+        raise UsageError(f"cannot listen on {host}:{port}: {fault.strerror}; choose another by --port") from fault
+    return listening
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

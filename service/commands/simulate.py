@@ -1,0 +1,105 @@
+"""banditd simulate: regret of a policy against a world's known truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TypedDict
+
+from rich.console import Console
+from rich.table import Table
+
+from bandits.simulation import WORLDS, Policy, Simulation, Uniform, parse_policy, simulate
+from bandits.simulation.encoding import Encoder
+from service.errors import UsageError
+
+HELP = "play a policy in a world whose truth is known, and print its regret"
+EXAMPLE = """example:
+  banditd simulate clusters --policy diag_linucb:alpha=1,variant=published --rounds 20000 --seed 1"""
+
+
+class Outcome(TypedDict):
+    reward: float
+    regret: float
+
+
+class Report(Outcome):
+    """What --json prints: reward and upper_bound are means of a round, regret is the sum over all rounds."""
+
+    world: str
+    policy: str
+    rounds: int
+    upper_bound: float
+    baselines: dict[str, Outcome]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    parser.add_argument("world", metavar="WORLD", help=" | ".join(WORLDS))
+    parser.add_argument(
+        "--policy",
+        default="diag_linucb",
+        help="uniform | diag_linucb[:alpha=.3,variant=centred,prior=1] | full_linucb[:alpha=.3,prior=1]; "
+        "served through a surface's default sampler (default: %(default)s)",
+    )
+    parser.add_argument("--rounds", type=int, default=20_000, metavar="N", help="requests (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of world and play (default: %(default)s)")
+    parser.add_argument(
+        "--refresh",
+        type=int,
+        default=1,
+        metavar="N",
+        help="requests between two updates of the parameters (default: 1)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate, print, and return exit status 0. Raises UsageError."""
+    report = _report(args.world, args.policy, args.rounds, args.seed, args.refresh)
+    if args.json:
+        print(json.dumps(report))
+    else:
+        Console(file=sys.stdout).print(_table(report))
+    return 0
+
+
+def _report(world_name: str, policy: str, rounds: int, seed: int, refresh: int) -> Report:
+    if world_name not in WORLDS:
+        raise UsageError(f"WORLD must be one of {', '.join(WORLDS)}, got {world_name!r}")
+    for option, value, low in (("--rounds", rounds, 1), ("--refresh", refresh, 1), ("--seed", seed, 0)):
+        if value < low:
+            raise UsageError(f"{option} must be >= {low}, got {value}")
+    world = WORLDS[world_name](seed)
+    encoder = Encoder(world)
+
+    def play(policy: Policy) -> Simulation:
+        return simulate(world, policy, rounds, seed, refresh, encoder=encoder)
+
+    try:
+        learner = parse_policy(policy, len(world.item_ids), encoder.n_slots, encoder.edges)
+    except ValueError as error:
+        raise UsageError(f"--policy: {error}") from error
+    outcome, random = play(learner), play(Uniform())
+    return Report(
+        world=world_name,
+        policy=policy,
+        rounds=rounds,
+        reward=outcome.reward,
+        regret=outcome.regret,
+        upper_bound=outcome.upper_bound,
+        baselines={"random": Outcome(reward=random.reward, regret=random.regret)},
+    )
+
+
+def _table(report: Report) -> Table:
+    table = Table(title=f"{report['world']}, {report['rounds']:,} rounds", title_justify="left")
+    table.add_column("policy")
+    table.add_column("mean reward", justify="right")
+    table.add_column("regret", justify="right")
+    rows: dict[str, Outcome] = {report["policy"]: report, **report["baselines"]}
+    for name, outcome in rows.items():
+        table.add_row(name, f"{outcome['reward']:.4f}", f"{outcome['regret']:,.1f}")
+    table.add_row("upper bound", f"{report['upper_bound']:.4f}", "0.0")
+    return table

@@ -1,0 +1,55 @@
+"""Decision ids whose dedupe bits are never used twice."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+HOUR_US = 3_600_000_000
+
+
+@dataclass(slots=True)
+class DecisionId:
+    """boot, hour, partition and first of the bits a decision owns; ordinal is dense per boot and partition."""
+
+    boot: int
+    hour: int
+    partition: int
+    bit: int
+    ordinal: int
+
+    def __str__(self) -> str:
+        return f"{self.boot:016x}-{self.hour:x}-{self.partition:x}-{self.bit:x}"
+
+
+class DecisionIds:
+    """Gives out ids of one process. Make a new one after a fork: boot is drawn here.
+
+    A clock that steps back keeps the later hour, so that bits of an hour are given once.
+    """
+
+    def __init__(self, n_partitions: int) -> None:
+        self.boot = secrets.randbits(64)
+        self._hour = 0
+        self._bits = [0] * n_partitions
+        self._ordinals = [0] * n_partitions
+        self._round = 0
+
+    def next_partition(self) -> int:
+        """Partitions in turn, for decisions without a user."""
+        self._round = (self._round + 1) % len(self._bits)
+        return self._round
+
+    def take(self, partition: int, n_bits: int, now_us: int) -> DecisionId:
+        """The next id of a partition; its ordinal is not used up before `logged`."""
+        hour = now_us // HOUR_US
+        if hour > self._hour:
+            self._hour = hour
+            self._bits = [0] * len(self._bits)
+        bit = self._bits[partition]
+        self._bits[partition] = bit + n_bits
+        return DecisionId(self.boot, self._hour, partition, bit, self._ordinals[partition])
+
+    def logged(self, partition: int) -> None:
+        """Count a decision that went to the log."""
+        self._ordinals[partition] += 1

@@ -1,0 +1,67 @@
+"""Graphs on disk: content-addressed files, and for each surface the name of the one it serves."""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
+
+from bandits.graph import Graph
+from service.rewards import replace_file
+
+MAX_UPLOAD_BYTES = 2 << 30
+MAX_UNPACKED_BYTES = 8 << 30
+
+
+class GraphFiles:
+    """Files graphs/SHA256.npz and the pointers graphs/current.json, both replaced atomically."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pointers = folder / "current.json"
+
+    def incoming(self) -> BinaryIO:
+        """A temporary file in the folder, to be given to `keep` or deleted."""
+        return NamedTemporaryFile(dir=self._folder, prefix=".incoming-", delete=False)  # type: ignore[return-value]
+
+    def load(self, path: str) -> Graph:
+        """Read and validate a graph file; GraphError says what is wrong with it."""
+        with open(path, "rb") as file:
+            return Graph.load(file, MAX_UNPACKED_BYTES)
+
+    def keep(self, path: str, graph: Graph, surface: str) -> None:
+        """Give a validated file its name and let the surface point to it."""
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(path, self._path(graph.version))
+        pointers = self.pointers() | {surface: graph.version}
+        replace_file(self._pointers, json.dumps(pointers, indent=1).encode())
+
+    def pointers(self) -> dict[str, str]:
+        """Version of the graph each surface serves."""
+        if not self._pointers.exists():
+            return {}
+        pointers: dict[str, str] = json.loads(self._pointers.read_text())
+        return pointers
+
+    def current(self, surface: str) -> Graph | None:
+        """The surface's graph; ValueError where its file is gone or was changed."""
+        version = self.pointers().get(surface)
+        if version is None:
+            return None
+        path = self._path(version)
+        if not path.exists():
+            raise ValueError(f"{path}: the graph that surface {surface} serves is gone; restore it, or upload one anew")
+        with open(path, "rb") as file:
+            digest = sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != version:
+            raise ValueError(f"{path}: the graph file was changed; restore it, or upload it anew")
+        return self.load(str(path))
+
+    def _path(self, version: str) -> Path:
+        return self._folder / f"{version}.npz"

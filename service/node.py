@@ -1,0 +1,261 @@
+"""One embedded server, put together: log, updaters, store, replica, recommender, and their start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import secrets as random_bytes
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bandits import sampling, scoring
+from bandits.graph import Graph
+from bandits.kernels.fold import COUNTERS
+from bandits.names import WEIGHT_UNIT
+from bandits.records import encode_frame
+from service.data_directory import DataDirectory
+from service.decision_ids import DecisionIds
+from service.errors import UsageError
+from service.feedback import Feedback
+from service.graphs import GraphFiles
+from service.log import Appended
+from service.log_writer import LogWriter
+from service.metrics import Metrics
+from service.pipeline import Pipeline
+from service.receipts import Signer
+from service.recommender import Recommender
+from service.replica import Changes, Replica
+from service.rewards import Generation, Generations
+from service.secret_files import secret
+from service.settings import Settings
+from service.surface import Surface
+from service.tables import Tables
+from service.updater import Halt, Updater
+
+MAX_QUEUED_BYTES = 64 << 20
+GATHER_S = 0.002
+SERVED_POLICIES = ("diag_linucb", "uniform")
+
+
+class Node:
+    """Everything behind the routes, used on the event loop's thread.
+
+    `run` starts and stops it on a thread of its own, so that the server answers that it is not ready meanwhile.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        for name, surface in settings.surfaces.items():
+            if surface.policy not in SERVED_POLICIES:
+                served = " and ".join(SERVED_POLICIES)
+                raise UsageError(f"surfaces.{name}.policy = {surface.policy!r}: this version serves {served}")
+            for key, unset in (("half_life_s", 0), ("arm_ttl_s", 0)):
+                if getattr(surface, key) != unset:
+                    raise UsageError(f"surfaces.{name}.{key}: not available in this version; leave it {unset}")
+        if settings.distributed.kafka or settings.distributed.redis:
+            raise UsageError("distributed: this version serves embedded only; leave kafka and redis empty")
+        if settings.server.workers != 1:
+            raise UsageError(f"server.workers = {settings.server.workers}: this version serves with one process")
+        self.settings = settings
+        self.metrics = Metrics()
+        self.surfaces = {name: Surface(name, s, settings.server.max_items) for name, s in settings.surfaces.items()}
+        self.fault: Exception | None = None
+        """Why the server ends: a refused start, or a halt."""
+        self.ready = False
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
+        self._unseen: list[tuple[int, int, float]] = []
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """The life of a server: a start that fails leaves its reason in `fault` and asks for the end."""
+        starting = asyncio.create_task(self._start(asyncio.get_running_loop()))
+        try:
+            yield
+        finally:
+            await starting
+            if self.ready:
+                self.ready = False
+                await asyncio.to_thread(self.stop)
+
+    async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            await asyncio.to_thread(self.start, loop)
+        except Exception as fault:
+            self.fault = fault
+            self.on_end()
+            return
+        self.ready = True
+        self.on_ready()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open the data directory, bring the state up to the log's end and begin to follow it.
+
+        Raises UsageError where the start is refused, Halt where log and state do not belong together.
+        """
+        chosen = self.settings.server
+        self.data = DataDirectory(Path(chosen.data), chosen.partitions)
+        try:
+            self._open(loop)
+        except BaseException:
+            self.data.close()
+            raise
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        chosen, data = self.settings.server, self.data
+        self.generations = Generations(data.path / "generations.json")
+        self.graph_files = GraphFiles(data.graphs)
+        self.updaters = [Updater(data.log, data.store, partition) for partition in range(chosen.partitions)]
+        for updater in self.updaters:
+            while updater.step():
+                pass
+        self.replica = Replica(data.store, chosen.partitions)
+        self.tables = Tables(self.replica, self.surfaces, self.metrics)
+        self.replica.publish(self.replica.poll())
+        for name, surface in self.surfaces.items():
+            for generation in surface.generations:
+                self.generations.add(generation)
+            try:
+                graph = self.graph_files.current(name)
+            except ValueError as fault:
+                raise UsageError(str(fault)) from fault
+            if graph is not None:
+                generation, table = surface.graph_table(graph)
+                self.generations.add(generation)
+                surface.use_graph(generation, table)
+        self.tables.refresh(None)
+        signer, user_key = self._keys(data.path)
+        self.pipeline = Pipeline(
+            self.updaters,
+            self.replica,
+            data.store,
+            loop,
+            self.metrics,
+            refresh_s=chosen.refresh_ms / 1000,
+            publish=self._publish,
+            halted=self._halted,
+        )
+        self.writer = LogWriter(
+            data.log,
+            encode_frame,
+            max_queued_bytes=MAX_QUEUED_BYTES,
+            gather_s=GATHER_S,
+            loop=loop,
+            on_commit=self.pipeline.committed,
+            observe_commit_s=self.metrics.commit_seconds.observe,
+        )
+        self.recommender = Recommender(
+            self.surfaces,
+            self.replica,
+            self.writer,
+            signer,
+            DecisionIds(chosen.partitions),
+            self.metrics,
+            n_partitions=chosen.partitions,
+            user_key=user_key,
+            ttl_s=self.settings.receipts.ttl_s,
+            rng=np.random.default_rng(random_bytes.randbits(128)),
+        )
+        self.feedback = Feedback(signer, self.writer, self.generations, self.metrics, list(self.surfaces))
+        scoring.warm()
+        sampling.warm()
+        self.pipeline.start()
+        gc.collect()
+        gc.freeze()
+
+    def _keys(self, folder: Path) -> tuple[Signer, bytes]:
+        given = self.settings.receipts
+        current = bytes.fromhex(given.secret) if given.secret else secret(folder / "receipt_secret")
+        previous = [bytes.fromhex(given.secret_previous)] if given.secret_previous else []
+        user_key = bytes.fromhex(given.user_key) if given.user_key else secret(folder / "user_key")
+        return Signer([current, *previous]), user_key
+
+    def stop(self) -> None:
+        """Append what is queued, fold it, checkpoint, and let the data directory go."""
+        self.writer.close()
+        self.pipeline.stop()
+        self.data.close()
+        gc.unfreeze()
+
+    def _publish(self, changes: list[Changes]) -> None:
+        started = time.perf_counter()
+        self.tables.refresh(self.replica.publish(changes))
+        now = time.perf_counter()
+        self.metrics.publish_seconds.observe(now - started)
+        self.recommender.current_s = time.monotonic()
+        self._unseen = [at for at in self._unseen if not self._seen(*at, now)]
+
+    def _seen(self, partition: int, offset: int, received_s: float, now: float) -> bool:
+        if self.replica.next_of(partition) <= offset:
+            return False
+        self.metrics.feedback_to_score.observe(now - received_s)
+        return True
+
+    def note_feedback(self, appended: list[Appended], received_s: float) -> None:
+        """Measure when feedback, received at a perf_counter time, reaches the scores."""
+        now = time.perf_counter()
+        for at in appended:
+            if not self._seen(at.partition, at.offset, received_s, now):
+                self._unseen.append((at.partition, at.offset, received_s))
+
+    def _halted(self, halt: Halt) -> None:
+        self.fault = halt
+        self.on_end()
+
+    def use_graph(self, surface: Surface, path: str, graph: Graph) -> Generation:
+        """Serve an uploaded, validated graph: durable first, then swapped in between two requests."""
+        generation, table = surface.graph_table(graph)
+        self.generations.add(generation)
+        self.graph_files.keep(path, graph, surface.name)
+        surface.use_graph(generation, table)
+        self.tables.refresh(None)
+        return generation
+
+    def describe(self, surface: Surface) -> dict[str, object]:
+        """A surface as GET /v1/surfaces shows it."""
+        chosen, graph = surface.settings, surface.graph
+        found = [(self.replica.totals(g.totals), g.rewards.scale) for g in surface.generations]
+        sampler = chosen.sampler
+        return {
+            "name": surface.name,
+            "policy": chosen.policy,
+            "variant": chosen.diag_linucb.variant,
+            "alpha": chosen.diag_linucb.alpha,
+            "prior": chosen.diag_linucb.prior,
+            "sampler": {
+                "kind": sampler.kind,
+                "temperature": sampler.temperature,
+                "m": sampler.m,
+                "epsilon": sampler.epsilon,
+            },
+            "rewards": surface.rewards.generation_spec,
+            "graph_version": None if graph is None else graph.graph.version,
+            "generations": [g.key for g in surface.generations],
+            "arms": len(surface.arms),
+            "impressions": sum(impressions for (impressions, _), _ in found),
+            "reward": sum(rewards * WEIGHT_UNIT * scale for (_, rewards), scale in found),
+            "params_version": self.replica.version,
+        }
+
+    def measure(self) -> None:
+        """Bring the gauges up to date, before they are read."""
+        metrics = self.metrics
+        metrics.params_age.set(self.params_age_s)
+        metrics.lost.set(sum(u.mirror.lost for u in self.updaters))
+        metrics.queued_bytes.set(self.writer.queued_bytes)
+        metrics.cells_bytes.labels("mirror").set(sum(u.mirror.nbytes for u in self.updaters))
+        metrics.cells_bytes.labels("replica").set(self.replica.nbytes)
+        for what in COUNTERS:
+            metrics.folded.labels(what).set(sum(u.mirror.counts[what] for u in self.updaters))
+        for updater in self.updaters:
+            lag = self.data.log.bounds(updater.partition)[1] - updater.meta.next
+            metrics.lag.labels(str(updater.partition)).set(lag)
+
+    @property
+    def params_age_s(self) -> float:
+        """Seconds since the table was last known to be current."""
+        behind = any(u.meta.next > self.replica.next_of(u.partition) for u in self.updaters)
+        return time.monotonic() - self.recommender.current_s if behind else 0.0

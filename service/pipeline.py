@@ -1,0 +1,137 @@
+"""The thread between log and scores: fold what was appended, follow the store, publish to the thread that scores."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from service.log import Appended, LogUnavailable
+from service.metrics import Metrics
+from service.replica import Changes, Replica
+from service.store import StoreUnavailable
+from service.store_checkpoint import CheckpointedStore
+from service.updater import Halt, Updater
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_EVERY_S = 5.0
+EXPIRE_EVERY_S = 60.0
+PUBLISH_CHUNKS = 4000
+"""Keys published in one go; a larger poll gives requests a chance in between."""
+
+
+class Pipeline(threading.Thread):
+    """Refreshes scores at most every refresh_s while the log moves.
+
+    publish   takes a poll's changes; called on the loop's thread
+    halted    called once, on the loop's thread, where a partition cannot be trusted
+    """
+
+    def __init__(
+        self,
+        updaters: Sequence[Updater],
+        replica: Replica,
+        store: CheckpointedStore,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+        *,
+        refresh_s: float,
+        publish: Callable[[list[Changes]], None],
+        halted: Callable[[Halt], None],
+    ) -> None:
+        super().__init__(name="banditd-pipeline", daemon=True)
+        self._updaters, self._replica, self._store, self._loop = updaters, replica, store, loop
+        self._metrics, self._refresh_s, self._publish, self._halted = metrics, refresh_s, publish, halted
+        self._wake = threading.Event()
+        self._stopping = False
+        self._checkpoint_s = self._expire_s = time.monotonic()
+
+    def committed(self, appended: list[Appended]) -> None:
+        """Note that the log has moved; any thread."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Fold what the log still holds, then end the thread."""
+        self._stopping = True
+        self._wake.set()
+        self.join()
+
+    def run(self) -> None:
+        try:
+            while not self._stopping:
+                started = time.monotonic()
+                moved = self._wake.wait(CHECKPOINT_EVERY_S)
+                self._wake.clear()
+                if moved:
+                    started = time.monotonic()
+                    self._refresh()
+                self._keep_house()
+                if moved and not self._stopping:
+                    time.sleep(max(0.0, self._refresh_s - (time.monotonic() - started)))
+            self._fold()
+        except Halt as halt:
+            logger.error("%s", halt)
+            self._report(halt)
+        except Exception as fault:
+            logger.exception("the fold ended")
+            self._report(Halt(-1, f"the fold ended: {fault!r}", "restart; the log and the last checkpoint are whole"))
+
+    def _report(self, halt: Halt) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._halted, halt)
+
+    def _refresh(self) -> None:
+        self._fold()
+        changes = self._replica.poll()
+        if changes:
+            self._on_loop(lambda: self._publish(changes))
+
+    def _fold(self) -> None:
+        started = time.perf_counter()
+        for updater in self._updaters:
+            try:
+                while updater.step():
+                    pass
+            except (LogUnavailable, StoreUnavailable) as fault:
+                logger.warning("partition %d is not folded for now: %s", updater.partition, fault)
+                updater.claim()
+        self._metrics.fold_seconds.inc(time.perf_counter() - started)
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        if now - self._expire_s > EXPIRE_EVERY_S:
+            self._expire_s = now
+            for updater in self._updaters:
+                updater.expire()
+        if now - self._checkpoint_s > CHECKPOINT_EVERY_S:
+            self._checkpoint_s = now
+            try:
+                self._store.checkpoint()
+                self._metrics.checkpoints.labels("written").inc()
+            except StoreUnavailable as fault:
+                self._metrics.checkpoints.labels("failed").inc()
+                logger.warning("checkpoint failed, the log keeps what it would hold: %s", fault)
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        """Run a call on the loop's thread and wait for it, so that polls and publishes alternate."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as fault:
+                done.set_exception(fault)
+            else:
+                done.set_result(None)
+
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(run)
+            while not self._stopping:
+                with contextlib.suppress(TimeoutError):
+                    done.result(timeout=0.5)
+                    return

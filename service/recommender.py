@@ -1,0 +1,267 @@
+"""From a request to a slate, its receipt and its log entry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from bandits.records import (
+    DEFERRED,
+    MAX_DECISION_KEYS,
+    MAX_ENTRY_BYTES,
+    MAX_RECEIPT_BYTES,
+    NOLEARN,
+    NULL_PROPENSITY,
+    Details,
+    Position,
+    Receipt,
+    ReceiptContext,
+    encode_decision,
+    encode_receipt,
+    entry_keys,
+)
+from bandits.sampling import Sampler
+from bandits.tables import GraphTable, Scored
+from service.decision_ids import DecisionIds
+from service.log_writer import LogWriter
+from service.metrics import Metrics
+from service.partitions import partition_of
+from service.problems import invalid
+from service.receipts import Signer
+from service.replica import Replica
+from service.schemas import Contribution, Decision, RecommendRequest, ServedItem
+from service.surface import Candidates, Surface, unknown_surface
+
+DEFAULT_N = 10
+MAX_LOGGED_DISTRIBUTION = 64
+_GREEDY, _UNIFORM = Sampler("greedy"), Sampler("uniform")
+
+
+@dataclass(frozen=True, slots=True)
+class _Slate:
+    """What was drawn: candidates' places, propensities, and the law they were drawn by."""
+
+    items: np.ndarray[tuple[int], np.dtype[np.int64]]
+    propensity: list[float]
+    sampler: Sampler
+
+
+class Recommender:
+    """Answers requests on the thread that scores.
+
+    ttl_s    lifetime of receipts
+    rng      where all exploration comes from
+    """
+
+    def __init__(
+        self,
+        surfaces: Mapping[str, Surface],
+        replica: Replica,
+        writer: LogWriter,
+        signer: Signer,
+        ids: DecisionIds,
+        metrics: Metrics,
+        *,
+        n_partitions: int,
+        user_key: bytes,
+        ttl_s: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._surfaces, self._replica, self._writer, self._signer = surfaces, replica, writer, signer
+        self._ids, self._metrics, self._user_key, self._ttl_us, self._rng = ids, metrics, user_key, ttl_s * 10**6, rng
+        self._n_partitions = n_partitions
+        self._default = next(iter(surfaces))
+        self.current_s = time.monotonic()
+        """When the tables were last known to be current."""
+
+    def check(self, request: RecommendRequest) -> tuple[Surface, Candidates, int]:
+        """Surface, candidates and number of served items; Problem where the request is wrong. Leaves no trace."""
+        name = self._default if request.surface is None else request.surface
+        surface = self._surfaces.get(name)
+        if surface is None:
+            raise unknown_surface(name)
+        if request.user is not None and not request.user.isprintable():
+            raise invalid("user", f"must be 1 to 128 printable characters, got {request.user!r}")
+        if request.event_id is not None:
+            raise invalid(
+                "event_id", "event ids are not available in this version: bring the receipt with the feedback"
+            )
+        found = surface.candidates(request, self._replica.cells)
+        n = min(DEFAULT_N if request.n is None else request.n, found.scored.item.size)
+        self._check_keys(n, found)
+        return surface, found, n
+
+    def decide(self, request: RecommendRequest) -> Decision:
+        """Draw a slate and log it; Problem, leaving no trace, where the request is wrong."""
+        surface, found, n = self.check(request)
+        name = surface.name
+        now_us = time.time_ns() // 1000
+        partition = (
+            self._ids.next_partition() if request.user is None else partition_of(request.user, self._n_partitions)
+        )
+        n_bits = 1 + n * (1 + len(surface.rewards.hashes))
+        decision = self._ids.take(partition, n_bits, now_us)
+        mode = surface.mode(request.user, str(decision).encode(), self._user_key)
+        slate = self._draw(surface, found.scored, mode, n)
+        receipt = Receipt(
+            decision.boot,
+            decision.hour,
+            partition,
+            decision.bit,
+            decision.ordinal,
+            now_us,
+            now_us + self._ttl_us,
+            surface.hashed.totals if found.table is None else found.table.totals,
+            name,
+            surface.rewards.hashes,
+            self._contexts(found),
+            self._positions(surface, found, slate),
+            DEFERRED if request.deferred else 0,
+        )
+        token = self._log(surface, request, found, slate, mode, receipt)
+        self._metrics.decision(name, mode)
+        return Decision(
+            str(decision),
+            name,
+            _policy(surface, mode),
+            mode,  # type: ignore[arg-type]
+            self._served(surface, found, slate, bool(request.explain)),
+            token,
+            found.scored.item.size,
+            self._replica.version,
+            int(1000 * (time.monotonic() - self.current_s)),
+            **({} if surface.graph is None else {"graph_version": surface.graph.graph.version}),
+        )
+
+    def _check_keys(self, n: int, found: Candidates) -> None:
+        keys = n * (found.context.slots.size + 1) + 10
+        if keys > MAX_DECISION_KEYS:
+            rule = f"served items x (slots + 1) + 10 must be <= {MAX_DECISION_KEYS}"
+            raise invalid("n", f"{rule}, got {n} x ({found.context.slots.size} + 1) + 10 = {keys}")
+
+    def _draw(self, surface: Surface, scored: Scored, mode: str, n: int) -> _Slate:
+        sampler = surface.sampler
+        if mode == "holdout" or surface.settings.policy == "uniform":
+            sampler = _UNIFORM
+        elif mode == "exploit":
+            sampler = _GREEDY
+        score = scored.mean if sampler is _GREEDY else scored.score
+        items, propensity = sampler.draw(score, n, self._rng.random((n, 2)))
+        return _Slate(items, propensity.tolist(), sampler)
+
+    def _contexts(self, found: Candidates) -> tuple[ReceiptContext, ...]:
+        if found.table is None:
+            return ()
+        return (ReceiptContext(found.table.table, found.context.slots.tobytes(), found.context.quanta.tobytes()),)
+
+    def _positions(self, surface: Surface, found: Candidates, slate: _Slate) -> tuple[Position, ...]:
+        places = found.scored.item[slate.items].astype(np.int64)
+        ids = [found.ids[i] for i in places.tolist()]
+        rows = zip(surface.arm_keys(found, places), ids, slate.propensity, surface.masks(found, places), strict=True)
+        if found.table is None:
+            return tuple(Position(arm, item, p, ()) for arm, item, p, _ in rows)
+        return tuple(Position(arm, item, p, ((0, mask),)) for arm, item, p, mask in rows)
+
+    def _log(
+        self, surface: Surface, request: RecommendRequest, found: Candidates, slate: _Slate, mode: str, receipt: Receipt
+    ) -> str:
+        """Queue the decision's entry and seal its receipt; where it cannot be learned the receipt says so."""
+        reason = ""
+        if len(surface.arms) + len(receipt.positions) > surface.settings.max_arms:
+            unseen = any(position.arm not in surface.arms for position in receipt.positions)
+            reason = "max_arms" if unseen else ""
+        encoded = encode_receipt(receipt)
+        if len(encoded) > MAX_RECEIPT_BYTES:
+            raise invalid(
+                "n", f"receipt would have {len(encoded)} bytes, at most {MAX_RECEIPT_BYTES}: ask for fewer items"
+            )
+        entry = encode_decision(encoded, self._details(surface, request, found, slate, mode))
+        if len(entry) > MAX_ENTRY_BYTES:
+            raise invalid(
+                "items", f"log entry would have {len(entry)} bytes, at most {MAX_ENTRY_BYTES}: send fewer items"
+            )
+        if not reason:
+            if self._writer.offer(receipt.partition, entry, entry_keys(receipt.positions, receipt.contexts)):
+                self._ids.logged(receipt.partition)
+                return self._signer.seal(encoded)
+            reason = "log_queue"
+        self._metrics.nolearn(reason)
+        flagged = bytearray(encoded)
+        flagged[1] |= NOLEARN
+        return self._signer.seal(bytes(flagged))
+
+    def _details(
+        self, surface: Surface, request: RecommendRequest, found: Candidates, slate: _Slate, mode: str
+    ) -> Details:
+        sampler, scored = slate.sampler, found.scored
+        scores = (scored.score[slate.items] * np.float32(surface.rewards.scale)).tolist()
+        score = scored.mean if sampler is _GREEDY else scored.score
+        small = 0 < scored.item.size <= MAX_LOGGED_DISTRIBUTION
+        graph = None
+        candidates = None
+        if found.explicit:
+            candidates = list(found.ids)
+        elif isinstance(found.table, GraphTable):
+            graph = found.table.graph.version
+            if small:
+                candidates = [found.ids[i] for i in scored.item.tolist()]
+        return Details(
+            policy=_policy(surface, mode),
+            mode=mode,
+            sampler=(sampler.kind, sampler.temperature, sampler.m, sampler.epsilon),
+            parameters=self._replica.version,
+            scores=scores,
+            user=None if request.user is None else hash_user(request.user, self._user_key),
+            candidates=candidates,
+            graph=graph,
+            exclude=request.exclude or [],
+            distribution=sampler.first_position(score).tolist() if small else None,
+            features=request.features,
+        )
+
+    def _served(self, surface: Surface, found: Candidates, slate: _Slate, explain: bool) -> list[ServedItem]:
+        ids, scored = found.ids, found.scored
+        places = scored.item[slate.items].tolist()
+        served = [
+            ServedItem(ids[i], position, None if p == NULL_PROPENSITY else p)
+            for position, (i, p) in enumerate(zip(places, slate.propensity, strict=True))
+        ]
+        if explain:
+            scale = surface.rewards.scale
+            for item, i in zip(served, slate.items.tolist(), strict=True):
+                item.score, item.mean = float(scored.score[i]) * scale, float(scored.mean[i]) * scale
+                item.bonus = item.score - item.mean
+                item.contributions = self._contributions(surface, found, i)
+        return served
+
+    def _contributions(self, surface: Surface, found: Candidates, candidate: int) -> list[Contribution]:
+        """Each slot's weight times theta, in reward units; with the centre they sum to the mean."""
+        context, table, scale = found.context, found.table, surface.rewards.scale
+        if table is None:
+            return []
+        contributions = []
+        for k in range(context.slots.size):
+            one = type(context)(context.slots[k : k + 1], context.quanta[k : k + 1])
+            place = int(found.scored.item[candidate])
+            if isinstance(table, GraphTable):
+                item = table.graph.index.get(found.ids[place], -1)
+                scored = table.upper_bounds_of(np.array([item], np.int32), one)
+            else:
+                arm = np.array([surface.arm(found.ids[place])], np.uint64)
+                scored = table.upper_bounds(self._replica.cells, arm, one)
+            value = (float(scored.mean[0]) - table.centre) * scale
+            contributions.append(Contribution(int(context.slots[k]), float(one.weights[0]), value))
+        return contributions
+
+
+def _policy(surface: Surface, mode: str) -> str:
+    return "uniform" if mode == "holdout" else surface.settings.policy
+
+
+def hash_user(user: str, key: bytes) -> bytes:
+    """How a user id stands in the log: a keyed hash, 16 bytes."""
+    return blake2b(user.encode(), key=key[:64], digest_size=16).digest()

@@ -1,0 +1,82 @@
+"""Surfaces: what they serve, their cells, and their graph."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from bandits.graph import GraphError
+from service.cells_view import MAX_LIMIT, cells_page
+from service.graphs import MAX_UPLOAD_BYTES
+from service.problems import Problem, invalid
+from service.routes.health import TheNode
+from service.surface import Surface, unknown_surface
+
+router = APIRouter(prefix="/v1/surfaces")
+
+
+def surface_of(node: TheNode, surface: str) -> Surface:
+    found = node.surfaces.get(surface)
+    if found is None:
+        raise unknown_surface(surface)
+    return found
+
+
+@router.get("", summary="All surfaces")
+async def list_surfaces(node: TheNode) -> dict[str, Any]:
+    """Name, policy and graph of each."""
+    return {"surfaces": [node.describe(surface) for surface in node.surfaces.values()]}
+
+
+@router.get("/{surface}", summary="One surface")
+async def get_surface(node: TheNode, surface: str) -> dict[str, Any]:
+    """Policy, sampler, rewards, graph, and what has been learned in total."""
+    return node.describe(surface_of(node, surface))
+
+
+@router.get("/{surface}/cells", summary="Learned cells")
+async def get_cells(
+    node: TheNode,
+    surface: str,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10_000,
+    cursor: str | None = None,
+    all: bool = False,
+) -> dict[str, Any]:
+    """Folded sums in reward units, of the current generations or of all; `cursor` is null at the end."""
+    return cells_page(node, surface_of(node, surface), limit, cursor, every_generation=all)
+
+
+@router.put("/{surface}/graph", summary="Serve another graph")
+async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, Any]:
+    """Stream graph.npz to disk, validate it, swap it in; where it is wrong the previous one stays."""
+    served = surface_of(node, surface)
+    content_type = request.headers.get("content-type", "application/octet-stream").split(";")[0]
+    if content_type != "application/octet-stream":
+        raise Problem(415, f"content type must be application/octet-stream, got {content_type}")
+    with node.graph_files.incoming() as file:
+        path = file.name
+        try:
+            size = 0
+            async for block in request.stream():
+                size += len(block)
+                if size > MAX_UPLOAD_BYTES:
+                    raise Problem(413, f"a graph may have {MAX_UPLOAD_BYTES} bytes", headers={"Connection": "close"})
+                file.write(block)
+            file.flush()
+            graph = await asyncio.to_thread(node.graph_files.load, path)
+            generation = node.use_graph(served, path, graph)
+        except GraphError as fault:
+            raise invalid("$", str(fault)) from fault
+        finally:
+            if os.path.exists(path):
+                os.unlink(path)
+    return {
+        "graph_version": graph.version,
+        "generation": generation.key,
+        "clusters": graph.n_clusters,
+        "items": len(graph.items),
+        "edges": graph.n_edges,
+    }
