@@ -48,7 +48,7 @@ class CellTable:
 
     @property
     def n_chunks(self) -> int:
-        return int(self.arrays.index.count[0])
+        return int(self.arrays.keys.used[0])
 
     @property
     def saturated(self) -> int:
@@ -58,7 +58,7 @@ class CellTable:
     @property
     def nbytes(self) -> int:
         """Memory of all arrays, bytes."""
-        return sum(a.nbytes for a in (*self.arrays.index, *self.arrays[1:]))
+        return sum(a.nbytes for a in (*self.arrays.keys, *self.arrays[1:]))
 
     def reserve(self, cells: int) -> Chunks:
         """Arrays with room for so many more cells, however they fall into chunks."""
@@ -67,7 +67,7 @@ class CellTable:
         if n + cells > a.mask.size:
             rows = max(2 * a.mask.size, n + cells)
             columns = ("mask", "block", "size", "dirty", "changed")
-            a = a._replace(index=grown(a.index, rows), **{c: longer(getattr(a, c), rows) for c in columns})
+            a = a._replace(keys=grown(a.keys, rows), **{c: longer(getattr(a, c), rows) for c in columns})
         # An addition takes at most a block of 64 beside the one it leaves.
         if top + 65 * cells > len(a.arena):
             a = a._replace(arena=longer(a.arena, max(2 * len(a.arena), top + 65 * cells)))
@@ -101,7 +101,7 @@ class CellTable:
 
     def keys(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.void]:
         """Keys of chunk rows, (n,) of CHUNK_KEY."""
-        index = self.arrays.index
+        index = self.arrays.keys
         keys = np.empty(rows.size, CHUNK_KEY)
         keys["prefix"] = b"c"
         keys["table"], keys["arm"], keys["chunk"] = index.a[rows], index.b[rows], index.c[rows]

@@ -90,7 +90,7 @@ class Mirror:
     @property
     def lost(self) -> int:
         """Decisions below each boot's highest logged ordinal of which nothing has arrived."""
-        n = int(self._state.boots.count[0])
+        n = int(self._state.boots.used[0])
         return int((self._state.boot[:n, 1] + 1 - self._state.boot[:n, 0]).sum())
 
     @property
@@ -121,8 +121,8 @@ class Mirror:
             ("names", cells + 101, ("name",)),
         ):
             old: Index = getattr(s, index)
-            if old.a.size - int(old.count[0]) < extra:
-                rows = max(2 * old.a.size, int(old.count[0]) + extra)
+            if old.a.size - int(old.used[0]) < extra:
+                rows = max(2 * old.a.size, int(old.used[0]) + extra)
                 updates[index] = grown(old, rows)
                 updates |= {column: longer(getattr(s, column), rows) for column in columns}
         if s.text.size - int(s.clock[1]) < text:
@@ -132,27 +132,27 @@ class Mirror:
     @property
     def n_changed(self) -> int:
         """Keys of cells, dedupe bits and names that changed since the last take_changes."""
-        names = int(self._state.names.count[0]) - self._names_sent
+        names = int(self._state.names.used[0]) - self._names_sent
         return int(self._cells.arrays.state[N_CHANGED]) + int(self._state.clock[2]) + names
 
     def take_changes(self) -> dict[bytes, bytes]:
         """Absolute values of all keys that changed since the last call; cells first."""
         s = self._state
         values = self._cells.values(self._cells.take_changed())
-        rows = np.flatnonzero(s.total_changed[: s.totals.count[0]])
+        rows = np.flatnonzero(s.total_changed[: s.totals.used[0]])
         s.total_changed[rows] = 0
         values |= zip(split(_keys(TOTAL_KEY, b"t", s.totals, rows)), _split_rows(s.total[rows]), strict=True)
-        rows = np.flatnonzero(s.dedupe_changed[: s.dedupe.count[0]])
+        rows = np.flatnonzero(s.dedupe_changed[: s.dedupe.used[0]])
         s.dedupe_changed[rows] = 0
         s.clock[2] = 0
         values |= zip(split(_keys(DEDUPE_KEY, b"d", s.dedupe, rows)), self._dedupe_values(rows), strict=True)
-        rows = np.flatnonzero(s.boot_changed[: s.boots.count[0]])
+        rows = np.flatnonzero(s.boot_changed[: s.boots.used[0]])
         s.boot_changed[rows] = 0
         values |= zip(split(_keys(TOTAL_KEY, b"b", s.boots, rows)), _split_rows(s.boot[rows]), strict=True)
-        for row in range(self._names_sent, int(s.names.count[0])):
+        for row in range(self._names_sent, int(s.names.used[0])):
             start, stop = s.name[row].tolist()
             values[b"n" + int(s.names.a[row]).to_bytes(8, "little")] = s.text[start:stop].tobytes()
-        self._names_sent = int(s.names.count[0])
+        self._names_sent = int(s.names.used[0])
         return values
 
     def _dedupe_values(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
@@ -164,11 +164,11 @@ class Mirror:
         """Forget dedupe bits and boots that no entry can need at this watermark; returns their keys."""
         s = self._state
         limit = watermark - kernel.HOUR_US
-        n = int(s.dedupe.count[0])
+        n = int(s.dedupe.used[0])
         old = np.flatnonzero(s.expiry[:n] < limit)
         keys = split(_keys(DEDUPE_KEY, b"d", s.dedupe, old))
         _keep(s.dedupe, np.flatnonzero(s.expiry[:n] >= limit), (s.bits, s.expiry, s.dedupe_changed))
-        n = int(s.boots.count[0])
+        n = int(s.boots.used[0])
         old = np.flatnonzero(s.boot[:n, 2] < limit)
         keys += split(_keys(TOTAL_KEY, b"b", s.boots, old))
         _keep(s.boots, np.flatnonzero(s.boot[:n, 2] >= limit), (s.boot, s.boot_changed))
@@ -206,7 +206,7 @@ class Mirror:
         table.a[: keys.size] = keys[key.names[1]] if key.names else 0
         if key is DEDUPE_KEY:
             table.b[: keys.size] = keys["hour_chunk"]
-        table.count[0] = keys.size
+        table.used[0] = keys.size
         rehash(table)
         updates: dict[str, Any] = {column: longer(getattr(self._state, column)[:0], rows) for column in columns}
         joined = b"".join(values.values())
@@ -237,9 +237,9 @@ def _split_rows(rows: npt.NDArray[np.int64]) -> list[bytes]:
 
 
 def _keep(index: Index, rows: npt.NDArray[np.int64], columns: tuple[npt.NDArray[Any], ...]) -> None:
-    if rows.size == int(index.count[0]):
+    if rows.size == int(index.used[0]):
         return
     for array in (index.a, index.b, index.c, *columns):
         array[: rows.size] = array[rows]
-    index.count[0] = rows.size
+    index.used[0] = rows.size
     rehash(index)

@@ -159,6 +159,6 @@ def _mean(totals: tuple[int, int]) -> float:
 def _arm_index(arm: npt.NDArray[np.uint64]) -> Index:
     index = make_index(max(1, arm.size))
     index.a[: arm.size] = arm
-    index.count[0] = arm.size
+    index.used[0] = arm.size
     rehash(index)
     return index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -42,7 +42,7 @@ def create_app(node: Node) -> Asgi:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.openapi = with_hot_routes(app.openapi)  # type: ignore[method-assign]
-    return HotRoutes(app, node)
+    return HotRoutes(cast(Asgi, app), node)
 
 
 def respond(problem: Problem) -> Response:

@@ -27,7 +27,8 @@ def cells_page(
         generations = [g for g in node.generations if g.surface == surface.name]
     after = _parse(cursor)
     rows = _rows(node.replica.cells, {g.table for g in generations})
-    page, more = [], False
+    page: list[Row] = []
+    more = False
     for row in rows:
         if row[:3] > after:
             if len(page) == limit:
@@ -66,7 +67,7 @@ Row = tuple[int, int, int, tuple[int, int, int]]
 
 
 def _rows(cells: CellTable, tables: set[int]) -> list[Row]:
-    wanted = np.isin(cells.arrays.index.a[: cells.n_chunks], np.array(list(tables), np.uint64))
+    wanted = np.isin(cells.arrays.keys.a[: cells.n_chunks], np.array(list(tables), np.uint64))
     rows = np.flatnonzero(wanted).astype(np.int32)
     return sorted(cells_of(cells.values(rows))) if rows.size else []
 

@@ -131,7 +131,8 @@ class LogWriter:
         with self._lock:
             self._closed = True
             self._closing.set()
-            self._wake()
+            if self._idle:
+                self._wake()
         self._thread.join()
 
     def _enqueue(self, partition: int, entry: bytes, keys: int, waiter: Waiter | None) -> bool:
@@ -158,9 +159,8 @@ class LogWriter:
         return QueueFull(f"{self._queued_bytes} bytes wait for the log, of at most {self._max_queued_bytes}")
 
     def _wake(self) -> None:
-        if self._idle:
-            self._idle = False
-            self._sleeping.release()
+        self._idle = False
+        self._sleeping.release()
 
     def _run(self) -> None:
         not_before = -math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -17,44 +18,31 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        r = self.registry
-        self.decisions = Counter("banditd_decisions_total", "Slates answered", ("surface", "mode"), registry=r)
-        self.event_count = Counter("banditd_events_total", "Events in the log", ("kind",), registry=r)
-        self.request_seconds = Histogram(
-            "banditd_request_seconds", "Time of a request", ("route",), buckets=_REQUEST_S, registry=r
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.decisions = counter("banditd_decisions_total", "Slates answered", ("surface", "mode"))
+        self.event_count = counter("banditd_events_total", "Events in the log", ("kind",))
+        self.request_seconds = histogram("banditd_request_seconds", "Time of a request", ("route",), buckets=_REQUEST_S)
+        self.feedback_to_score = histogram(
+            "banditd_feedback_to_score_seconds", "From feedback to the first score with it", buckets=_VISIBLE_S
         )
-        self.feedback_to_score = Histogram(
-            "banditd_feedback_to_score_seconds",
-            "From feedback to the first score with it",
-            buckets=_VISIBLE_S,
-            registry=r,
+        self.params_age = gauge("banditd_params_age_seconds", "Since the table was last known to be current")
+        self.lost = gauge("banditd_decisions_lost_total", "Gaps below each boot's highest logged ordinal")
+        self.lag = gauge("banditd_log_lag", "Frames of the log not folded yet", ("partition",))
+        self.nolearn_count = counter("banditd_nolearn_total", "Decisions answered but not logged", ("reason",))
+        self.refused = counter("banditd_refused_total", "Requests refused", ("status",))
+        self.clipped_count = counter("banditd_rewards_clipped_total", "Rewards cut to their range", ("surface",))
+        self.commit_seconds = histogram("banditd_log_commit_seconds", "Time of an append", buckets=_REQUEST_S)
+        self.publish_seconds = histogram(
+            "banditd_publish_seconds", "Time scoring stands still for a refresh", buckets=_REQUEST_S
         )
-        self.params_age = Gauge(
-            "banditd_params_age_seconds", "Since the table was last known to be current", registry=r
-        )
-        self.lost = Gauge("banditd_decisions_lost_total", "Gaps below each boot's highest logged ordinal", registry=r)
-        self.lag = Gauge("banditd_log_lag", "Frames of the log not folded yet", ("partition",), registry=r)
-        self.nolearn_count = Counter(
-            "banditd_nolearn_total", "Decisions answered but not logged", ("reason",), registry=r
-        )
-        self.refused = Counter("banditd_refused_total", "Requests refused", ("status",), registry=r)
-        self.clipped_count = Counter(
-            "banditd_rewards_clipped_total", "Rewards clipped to their range", ("surface",), registry=r
-        )
-        self.commit_seconds = Histogram(
-            "banditd_log_commit_seconds", "Time of one append to the log", buckets=_REQUEST_S, registry=r
-        )
-        self.publish_seconds = Histogram(
-            "banditd_publish_seconds", "Time scoring stands still for a refresh", buckets=_REQUEST_S, registry=r
-        )
-        self.fold_seconds = Counter("banditd_fold_seconds_total", "Time spent folding and applying", registry=r)
-        self.folded = Gauge("banditd_folded", "What the fold has met since start", ("what",), registry=r)
-        self.queued_bytes = Gauge("banditd_log_queued_bytes", "Entries waiting for the log", registry=r)
-        self.cells_bytes = Gauge("banditd_state_bytes", "Memory of the folded state", ("part",), registry=r)
-        self.without_edge = Gauge(
-            "banditd_cells_without_edge", "Changed cells that no edge shows", ("surface",), registry=r
-        )
-        self.checkpoints = Counter("banditd_checkpoints_total", "Checkpoints of the state", ("outcome",), registry=r)
+        self.fold_seconds = counter("banditd_fold_seconds_total", "Time spent folding and applying")
+        self.folded = gauge("banditd_folded", "What the fold has met since start", ("what",))
+        self.queued_bytes = gauge("banditd_log_queued_bytes", "Entries waiting for the log")
+        self.cells_bytes = gauge("banditd_state_bytes", "Memory of the folded state", ("part",))
+        self.without_edge = gauge("banditd_cells_without_edge", "Changed cells that no edge shows", ("surface",))
+        self.checkpoints = counter("banditd_checkpoints_total", "Checkpoints of the state", ("outcome",))
         self._children: dict[tuple[str, ...], Counter] = {}
 
     def decision(self, surface: str, mode: str) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bandits import sampling, scoring
 from bandits.graph import Graph
 from bandits.kernels.fold import COUNTERS
 from bandits.names import WEIGHT_UNIT
 from bandits.records import encode_frame
+from bandits.warm import warm
 from service.data_directory import DataDirectory
 from service.decision_ids import DecisionIds
 from service.errors import UsageError
@@ -96,6 +96,7 @@ class Node:
 
         Raises UsageError where the start is refused, Halt where log and state do not belong together.
         """
+        warm()
         chosen = self.settings.server
         self.data = DataDirectory(Path(chosen.data), chosen.partitions)
         try:
@@ -160,8 +161,6 @@ class Node:
             rng=np.random.default_rng(random_bytes.randbits(128)),
         )
         self.feedback = Feedback(signer, self.writer, self.generations, self.metrics, list(self.surfaces))
-        scoring.warm()
-        sampling.warm()
         self.pipeline.start()
         gc.collect()
         gc.freeze()

@@ -87,9 +87,7 @@ class Recommender:
         if request.user is not None and not request.user.isprintable():
             raise invalid("user", f"must be 1 to 128 printable characters, got {request.user!r}")
         if request.event_id is not None:
-            raise invalid(
-                "event_id", "event ids are not available in this version: bring the receipt with the feedback"
-            )
+            raise invalid("event_id", "event ids are not available in this version: feedback brings the receipt")
         found = surface.candidates(request, self._replica.cells)
         n = min(DEFAULT_N if request.n is None else request.n, found.scored.item.size)
         self._check_keys(n, found)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-MAGIC = b"SQLite format 3\0"
 BUSY_TIMEOUT_S = 5.0
 CHECKPOINT_BYTES = 4 << 20
 # Reached only if the checkpointer, which cannot pass frames written meanwhile, never meets a pause.
@@ -47,7 +46,7 @@ def open_file(path: Path, kind: FileKind, partitions: int) -> sqlite3.Connection
     """
     if partitions < 1:
         raise ValueError(f"partitions must be >= 1, got {partitions}")
-    _check_bytes(path, kind)
+    _check_not_lost(path, kind)
     try:
         connection = connect(path, partitions, mode="rwc")
     except sqlite3.Error as error:
@@ -152,18 +151,9 @@ class Checkpointer:
                 logger.warning("%s: checkpoint failed, tried again later: %s", self._path, error)
 
 
-def _check_bytes(path: Path, kind: FileKind) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(MAGIC))
-    except FileNotFoundError:
-        head = b""
-    except OSError as error:
-        raise UnusableFile(f"{path}: {error.strerror}; a {kind.name} must be a readable file") from error
-    if head and head != MAGIC:
-        raise UnusableFile(f"{path}: not a SQLite file, so not a {kind.name}; {_mend(kind)}")
+def _check_not_lost(path: Path, kind: FileKind) -> None:
     wal = path.with_name(path.name + "-wal")
-    if not head and wal.exists() and wal.stat().st_size:
+    if wal.exists() and wal.stat().st_size and not (path.exists() and path.stat().st_size):
         raise UnusableFile(f"{path}: missing or empty, while {wal.name} holds data; {_mend(kind)}")
 
 

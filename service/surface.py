@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ from bandits.cells import CellTable
 from bandits.context import CONSTANT, Context, ContextError, FeatureHasher, from_embedding
 from bandits.graph import Graph
 from bandits.names import arm_key, generation, table_key
-from bandits.sampling import Sampler
+from bandits.sampling import Kind, Sampler
+from bandits.scoring import Variant
 from bandits.tables import GraphTable, HashedTable, Learning, Scored
 from service.problems import Problem, invalid
 from service.rewards import Generation, Rewards
@@ -50,7 +52,7 @@ class Surface:
         self.rewards = Rewards(settings.rewards)
         self.hasher = FeatureHasher(settings.context.salt, settings.context.hash_bits)
         chosen = settings.sampler
-        self.sampler = Sampler(chosen.kind, chosen.temperature, chosen.m, chosen.epsilon)
+        self.sampler = Sampler(cast(Kind, chosen.kind), chosen.temperature, chosen.m, chosen.epsilon)
         self.arm = lru_cache(maxsize=_ARM_CACHE)(arm_key)
         self.arms: set[int] = set()
         hashed = self._generation(f"hash/{settings.context.hash_bits}/{settings.context.salt}")
@@ -60,7 +62,7 @@ class Surface:
 
     def _learning(self) -> Learning:
         chosen = self.settings.diag_linucb
-        return Learning(chosen.variant, chosen.alpha, chosen.prior, self.rewards.scale)
+        return Learning(cast(Variant, chosen.variant), chosen.alpha, chosen.prior, self.rewards.scale)
 
     def _generation(self, slot_key: str) -> Generation:
         key = generation(slot_key, self.rewards.generation_spec, self.settings.half_life_s)
@@ -171,7 +173,8 @@ class Surface:
             places = items.astype(np.int32)
         mask = graph.edges_of(places, found.context.slots) >= 0
         packed = np.packbits(mask, axis=1, bitorder="little")
-        return [b"" if full else row.tobytes() for full, row in zip(mask.all(axis=1).tolist(), packed, strict=True)]
+        full = np.all(mask, axis=1)
+        return [b"" if full[i] else packed[i].tobytes() for i in range(items.size)]
 
 
 def _check_ids(field: str, ids: Sequence[str]) -> None:

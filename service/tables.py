@@ -25,7 +25,7 @@ class Tables:
         cells = self._replica.cells
         if rows is None:
             rows = np.arange(cells.n_chunks, dtype=np.int32)
-        table, arm = cells.arrays.index.a[rows], cells.arrays.index.b[rows]
+        table, arm = cells.arrays.keys.a[rows], cells.arrays.keys.b[rows]
         now = time.monotonic()
         for name, surface in self._surfaces.items():
             for served in surface.tables:

@@ -40,15 +40,15 @@ def bake_changed(
     without = 0
     for r in range(rows.size):
         row = rows[r]
-        if chunks.index.a[row] != table:
+        if chunks.keys.a[row] != table:
             continue
         mask = chunks.mask[row]
-        item = find(arms, chunks.index.b[row], np.uint64(0), np.uint32(0))
+        item = find(arms, chunks.keys.b[row], np.uint64(0), np.uint32(0))
         if item < 0:
             without += popcount(mask)
             continue
         cell = chunks.block[row]
-        base = np.int64(chunks.index.c[row]) * 64
+        base = np.int64(chunks.keys.c[row]) * 64
         for bit in range(64):
             if not (mask >> np.uint64(bit)) & np.uint64(1):
                 continue

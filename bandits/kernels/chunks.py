@@ -14,7 +14,7 @@ N_CLASSES = 7
 
 
 class Chunks(NamedTuple):
-    """Cells of R chunks, keyed (table, arm, slot // 64) by `index`.
+    """Cells of R chunks, keyed (table, arm, slot // 64) by `keys`.
 
     mask      uint64 (R,)    which of the 64 slots have a cell
     block     int64  (R,)    first arena row of the chunk's cells, which lie there sorted by slot
@@ -26,7 +26,7 @@ class Chunks(NamedTuple):
     state     int64  (3,)    arena rows in use, changed chunks, saturated additions
     """
 
-    index: Index
+    keys: Index
     mask: Any
     block: Any
     size: Any
@@ -63,9 +63,9 @@ def take_block(chunks: Any, size: Any) -> Any:
 @njit(cache=True, nogil=True)
 def chunk_row(chunks: Any, table: Any, arm: Any, chunk: Any) -> Any:
     """Row of a chunk, made empty where it is new."""
-    row = find(chunks.index, table, arm, chunk)
+    row = find(chunks.keys, table, arm, chunk)
     if row < 0:
-        row = insert(chunks.index, table, arm, chunk)
+        row = insert(chunks.keys, table, arm, chunk)
         chunks.mask[row] = 0
         chunks.size[row] = 0
         chunks.block[row] = take_block(chunks, 0)
@@ -106,7 +106,7 @@ def cell_in(chunks: Any, row: Any, slot: Any) -> Any:
 @njit(cache=True, nogil=True)
 def find_cell(chunks: Any, table: Any, arm: Any, slot: Any) -> Any:
     """Arena row of a cell, or -1."""
-    row = find(chunks.index, table, arm, np.uint32(slot >> np.uint32(6)))
+    row = find(chunks.keys, table, arm, np.uint32(slot >> np.uint32(6)))
     if row < 0:
         return np.int64(-1)
     bit = np.uint64(1) << np.uint64(slot & np.uint32(63))

@@ -337,12 +337,12 @@ def fold_entries(state: Any, data: Any, at: Any, need: Any) -> Any:
         if ok:
             first, cells, text = positions_of(data, receipt, tail, state.contexts)
             if first >= 0:
-                rows = state.cells.index.a.size - state.cells.index.count[0]
+                rows = state.cells.keys.a.size - state.cells.keys.used[0]
                 arena = len(state.cells.arena) - state.cells.state[0]
-                names = state.names.a.size - state.names.count[0]
+                names = state.names.a.size - state.names.used[0]
                 room = state.text.size - state.clock[1]
-                short = state.dedupe.a.size - state.dedupe.count[0] < 4 or state.boots.a.size == state.boots.count[0]
-                short = short or state.totals.a.size == state.totals.count[0] or names < cells + 100
+                short = state.dedupe.a.size - state.dedupe.used[0] < 4 or state.boots.a.size == state.boots.used[0]
+                short = short or state.totals.a.size == state.totals.used[0] or names < cells + 100
                 if short or rows < cells or arena < 65 * cells or room < text:
                     need[0] = cells
                     need[1] = text

@@ -14,14 +14,14 @@ class Index(NamedTuple):
     slots  int32   (2**b,)  row number, or -1
     a, b   uint64  (R,)     first parts of each row's key
     c      uint32  (R,)     last part
-    count  int64   (1,)     rows in use
+    used   int64   (1,)     rows in use
     """
 
     slots: Any
     a: Any
     b: Any
     c: Any
-    count: Any
+    used: Any
 
 
 def make_index(capacity: int) -> Index:
@@ -38,11 +38,11 @@ def make_index(capacity: int) -> Index:
 
 def grown(index: Index, capacity: int) -> Index:
     """The same rows in an index with room for capacity rows."""
-    n = int(index.count[0])
+    n = int(index.used[0])
     larger = make_index(capacity)
     for old, new in ((index.a, larger.a), (index.b, larger.b), (index.c, larger.c)):
         new[:n] = old[:n]
-    larger.count[0] = n
+    larger.used[0] = n
     rehash(larger)
     return larger
 
@@ -78,12 +78,12 @@ def insert(index: Any, a: Any, b: Any, c: Any) -> Any:
     at = hash3(a, b, c) & last
     while index.slots[at] >= 0:
         at = (at + np.uint64(1)) & last
-    row = index.count[0]
+    row = index.used[0]
     index.slots[at] = row
     index.a[row] = a
     index.b[row] = b
     index.c[row] = c
-    index.count[0] = row + 1
+    index.used[0] = row + 1
     return row
 
 
@@ -92,7 +92,7 @@ def rehash(index: Any) -> None:
     """Fill the hash slots from the rows."""
     last = np.uint64(index.slots.size - 1)
     index.slots[:] = -1
-    for row in range(index.count[0]):
+    for row in range(index.used[0]):
         at = hash3(index.a[row], index.b[row], index.c[row]) & last
         while index.slots[at] >= 0:
             at = (at + np.uint64(1)) & last

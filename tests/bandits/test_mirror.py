@@ -63,7 +63,7 @@ def sums(values):
 
 
 def test_one_decision_and_one_reward_by_hand():
-    """Impressions add q*q and q: 2**28 and 2**14 at slot 5, 2**26 and 2**13 at slot 70; the reward of 1 adds q * 2**15."""
+    """Impressions add q*q and q: 2**28 and 2**14 at slot 5, 2**26 and 2**13 at slot 70; a 1 adds q * 2**15."""
     receipt = one_decision()
     reward = Entry(EVENTS, receipt, events=(Event(0, REWARD, 0, 1 << 15, 1.0),))
     _, values = fold([Entry(DECISION, receipt, details=DETAILS), reward])

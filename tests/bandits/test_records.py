@@ -57,7 +57,7 @@ def test_a_frame_names_its_topic_and_keeps_an_imported_time():
 
 
 def test_keys_of_an_entry_by_hand():
-    """Two positions, each in a context of 3 slots, one also in a named one of 2: 6 + 2 cells, 2 names, 1 feature, 10."""
+    """Two positions, both in a context of 3 slots, one also in a named one of 2: 6 + 2 cells, 2 + 1 names, 10."""
     shared = ReceiptContext(1, b"\0" * 12, b"\0" * 12)
     feature = ReceiptContext(2, b"\0" * 8, b"\0" * 8, name="feature:x", arm=9)
     positions = (Position(1, "a", 1.0, ((0, b""), (1, b""))), Position(2, "b", 1.0, ((0, b""),)))

@@ -96,8 +96,9 @@ def test_after_an_append_more_is_gathered_until_gather_s_has_passed_or_close(log
     writer = make_writer(gather_s=3600.0)
     log.open_gate()
     writer.submit_from_thread(0, b"a", 1).result()
+    log.entered.acquire()
     waiting = [writer.submit_from_thread(0, b"%d" % i, 1) for i in range(5)]
-    assert not any(waiter.done() for waiter in waiting)
+    assert not log.entered.acquire(timeout=0.05)
     writer.close()
     assert {waiter.result() for waiter in waiting} == {Appended(0, 1, 1)}
     assert log.appends == [[(0, b"a")], [(0, b"0|1|2|3|4")]]
