@@ -71,7 +71,7 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterato
     ready: Queue[str | None] = Queue()
     reader = Thread(target=_read, args=(process.stderr, lines, ready), daemon=True)
     reader.start()
-    wanted_end = True
+    alive = True
     try:
         try:
             url = ready.get(timeout=READY_WITHIN_S)
@@ -79,8 +79,13 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterato
             raise ServerFailed(_story(f"not ready within {READY_WITHIN_S:.0f} s", lines)) from None
         if url is None:
             raise ServerFailed(_story(f"ended with status {process.wait()} before it was ready", lines))
-        yield Server(url, process)
-        wanted_end = process.poll() is None
+        try:
+            yield Server(url, process)
+        except Exception as fault:
+            if process.poll() is not None:
+                raise ServerFailed(_story(f"ended with status {process.returncode} while in use", lines)) from fault
+            raise
+        alive = process.poll() is None
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -91,7 +96,7 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterato
             process.wait()
         reader.join()
         process.stderr.close()
-    if not wanted_end or process.returncode != 0:
+    if not alive or process.returncode != 0:
         raise ServerFailed(_story(f"ended with status {process.returncode}", lines))
 
 

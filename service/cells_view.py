@@ -2,94 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bandits.cells import SUM_UNITS, CellTable, cells_of
-from bandits.context import CONSTANT, CONSTANT_NAME
 from bandits.names import WEIGHT_UNIT
-from service.node import Node
 from service.problems import invalid
 from service.rewards import Generation
-from service.surface import Surface
 
 MAX_LIMIT = 100_000
+Row = tuple[int, int, int, tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Folded state, wherever it comes from.
+
+    cells, totals, names   summed over partitions; totals gives impressions and rewards (unit 2**-15) of a table
+    partitions             as they are shown: partition, next, end, topic_id
+    feature                name of a slot where it is known
+    """
+
+    cells: CellTable
+    totals: Callable[[int], tuple[int, int]]
+    names: Mapping[int, str]
+    partitions: Sequence[Mapping[str, Any]]
+    feature: Callable[[int, int], str | None]
 
 
 def cells_page(
-    node: Node, surface: Surface, limit: int, cursor: str | None, *, every_generation: bool = False
+    learned: Learned, surface: str, generations: Sequence[Generation], limit: int, cursor: str | None = None
 ) -> dict[str, Any]:
-    """A page of a surface's cells, in the order (table, arm, slot)."""
-    generations = surface.generations
-    if every_generation:
-        generations = [g for g in node.generations if g.surface == surface.name]
+    """A page of a surface's cells, in the order (table, arm, slot); `cursor` is null at the end."""
     after = _parse(cursor)
-    rows = _rows(node.replica.cells, {g.table for g in generations})
-    page: list[Row] = []
-    more = False
-    for row in rows:
-        if row[:3] > after:
-            if len(page) == limit:
-                more = True
-                break
-            page.append(row)
+    rows = [row for row in _rows(learned.cells, [g.table for g in generations]) if row[:3] > after]
+    page = rows[:limit]
     by_table = {g.table: g for g in generations}
-    names = node.replica.names
     return {
-        "surface": totals(node, surface.name, generations),
-        "partitions": [
-            {
-                "partition": u.partition,
-                "next": node.replica.next_of(u.partition),
-                "end": node.data.log.bounds(u.partition)[1],
-                "topic_id": node.data.log.topic_id.hex(),
-            }
-            for u in node.updaters
-        ],
-        "cells": [describe(row, by_table, names, surface) for row in page],
-        "cursor": ":".join(f"{part:x}" for part in page[-1][:3]) if more else None,
+        "surface": surface_totals(learned.totals, surface, generations),
+        "partitions": list(learned.partitions),
+        "cells": [_describe(row, by_table[row[0]], learned) for row in page],
+        "cursor": ":".join(f"{part:x}" for part in page[-1][:3]) if len(rows) > limit else None,
     }
 
 
-def totals(node: Node, name: str, generations: Iterable[Generation]) -> dict[str, Any]:
+def surface_totals(
+    totals: Callable[[int], tuple[int, int]], surface: str, generations: Sequence[Generation]
+) -> dict[str, Any]:
     """Impressions (positions) and sum of rewards of some generations, in reward units."""
-    found = [(node.replica.totals(g.totals), g.rewards.scale) for g in generations]
+    found = [(totals(g.totals), g.rewards.scale) for g in generations]
     return {
-        "name": name,
+        "name": surface,
         "impressions": sum(impressions for (impressions, _), _ in found),
         "reward": sum(rewards * WEIGHT_UNIT * scale for (_, rewards), scale in found),
     }
 
 
-Row = tuple[int, int, int, tuple[int, int, int]]
-
-
-def _rows(cells: CellTable, tables: set[int]) -> list[Row]:
-    wanted = np.isin(cells.arrays.keys.a[: cells.n_chunks], np.array(list(tables), np.uint64))
+def _rows(cells: CellTable, tables: Sequence[int]) -> list[Row]:
+    wanted = np.isin(cells.arrays.keys.a[: cells.n_chunks], np.array(tables, np.uint64))
     rows = np.flatnonzero(wanted).astype(np.int32)
     return sorted(cells_of(cells.values(rows))) if rows.size else []
 
 
-def describe(
-    row: Row, generations: Mapping[int, Generation], names: Mapping[int, str], surface: Surface
-) -> dict[str, Any]:
-    """One cell: sums in reward units."""
+def _describe(row: Row, generation: Generation, learned: Learned) -> dict[str, Any]:
     table, arm, slot, sums = row
     weight_sq_sum, weight_sum, reward_sum = (np.array(sums) * SUM_UNITS).tolist()
-    feature = None
-    if table == surface.hashed.table:
-        constant = slot == int(CONSTANT.slots[0])
-        feature = surface.hasher.name(slot) or (CONSTANT_NAME if constant else None)
     return {
-        "arm": names.get(arm, f"{arm:016x}"),
+        "arm": learned.names.get(arm, f"{arm:016x}"),
         "slot": slot,
-        "feature": feature,
+        "feature": learned.feature(table, slot),
         "table": f"{table:016x}",
         "weight_sq_sum": weight_sq_sum,
         "weight_sum": weight_sum,
-        "reward_sum": reward_sum * generations[table].rewards.scale,
+        "reward_sum": reward_sum * generation.rewards.scale,
     }
 
 

@@ -10,7 +10,7 @@ from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 from bandits.graph import Graph
-from service.rewards import replace_file
+from service.files import replace_file
 
 MAX_UPLOAD_BYTES = 2 << 30
 MAX_UNPACKED_BYTES = 8 << 30

@@ -14,9 +14,9 @@ import numpy as np
 
 from bandits.graph import Graph
 from bandits.kernels.fold import COUNTERS
-from bandits.names import WEIGHT_UNIT
 from bandits.records import encode_frame
 from bandits.warm import warm
+from service.cells_view import Learned, surface_totals
 from service.data_directory import DataDirectory
 from service.decision_ids import DecisionIds
 from service.errors import UsageError
@@ -117,16 +117,13 @@ class Node:
         self.tables = Tables(self.replica, self.surfaces, self.metrics)
         self.replica.publish(self.replica.poll())
         for name, surface in self.surfaces.items():
-            for generation in surface.generations:
-                self.generations.add(generation)
             try:
                 graph = self.graph_files.current(name)
             except ValueError as fault:
                 raise UsageError(str(fault)) from fault
             if graph is not None:
-                generation, table = surface.graph_table(graph)
-                self.generations.add(generation)
-                surface.use_graph(generation, table)
+                surface.use_graph(*surface.graph_table(graph))
+            self.generations.use(name, surface.generations)
         self.tables.refresh(None)
         signer, user_key = self._keys(data.path)
         self.pipeline = Pipeline(
@@ -207,7 +204,8 @@ class Node:
     def use_graph(self, surface: Surface, path: str, graph: Graph) -> Generation:
         """Serve an uploaded, validated graph: durable first, then swapped in between two requests."""
         generation, table = surface.graph_table(graph)
-        self.generations.add(generation)
+        # Known before anything points to it: receipts may name it from the swap on.
+        self.generations.use(surface.name, [surface.generations[0], generation])
         self.graph_files.keep(path, graph, surface.name)
         surface.use_graph(generation, table)
         self.tables.refresh(None)
@@ -216,7 +214,6 @@ class Node:
     def describe(self, surface: Surface) -> dict[str, object]:
         """A surface as GET /v1/surfaces shows it."""
         chosen, graph = surface.settings, surface.graph
-        found = [(self.replica.totals(g.totals), g.rewards.scale) for g in surface.generations]
         sampler = chosen.sampler
         return {
             "name": surface.name,
@@ -234,10 +231,24 @@ class Node:
             "graph_version": None if graph is None else graph.graph.version,
             "generations": [g.key for g in surface.generations],
             "arms": len(surface.arms),
-            "impressions": sum(impressions for (impressions, _), _ in found),
-            "reward": sum(rewards * WEIGHT_UNIT * scale for (_, rewards), scale in found),
+            **surface_totals(self.replica.totals, surface.name, surface.generations),
             "params_version": self.replica.version,
         }
+
+    def learned(self, surface: Surface) -> Learned:
+        """What scoring has seen so far, for people to look at."""
+        log = self.data.log
+        partitions = [
+            {
+                "partition": u.partition,
+                "next": self.replica.next_of(u.partition),
+                "end": log.bounds(u.partition)[1],
+                "topic_id": log.topic_id.hex(),
+            }
+            for u in self.updaters
+        ]
+        replica = self.replica
+        return Learned(replica.cells, replica.totals, replica.names, partitions, surface.feature)
 
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""

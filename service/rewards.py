@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bandits.names import WEIGHT_UNIT, name_hash32
+from service.files import replace_file
 from service.settings.surface import RewardSettings
 
 
@@ -68,62 +69,62 @@ class Generation:
 
 
 class Generations:
-    """All generations that receipts may still name, kept in one file that is replaced atomically."""
+    """All generations that receipts may still name, kept in one file that is replaced atomically.
+
+    Each surface has current ones, which are scored from; the others only go on learning.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._by_totals: dict[int, Generation] = {}
+        self._current: dict[str, list[int]] = {}
         if path.exists():
             for entry in json.loads(path.read_text()):
-                settings = [
-                    RewardSettings(r["name"], tuple(r["range"]), r["weight"], r["clip"]) for r in entry["rewards"]
-                ]
-                table, totals = int(entry["table"], 16), int(entry["totals"], 16)
-                found = Generation(
-                    entry["surface"], entry["learner"], entry["generation"], table, totals, Rewards(settings)
-                )
-                self._by_totals[totals] = found
-
-    def __iter__(self) -> Iterator[Generation]:
-        return iter(self._by_totals.values())
+                found = _generation(entry)
+                self._by_totals[found.totals] = found
+                if entry["current"]:
+                    self._current.setdefault(found.surface, []).append(found.totals)
 
     def get(self, totals: int) -> Generation | None:
         return self._by_totals.get(totals)
 
-    def add(self, found: Generation) -> bool:
-        """Remember a generation, durably; whether it is new. Clipping follows the settings of today."""
-        old = self._by_totals.get(found.totals)
-        if old is not None and old.rewards.settings == found.rewards.settings:
-            return False
-        self._by_totals[found.totals] = found
-        entries = [
-            {
-                "surface": g.surface,
-                "learner": g.learner,
-                "generation": g.key,
-                "table": f"{g.table:016x}",
-                "totals": f"{g.totals:016x}",
-                "rewards": [
-                    {"name": r.name, "range": list(r.range), "weight": r.weight, "clip": r.clip}
-                    for r in g.rewards.settings
-                ],
-            }
-            for g in self._by_totals.values()
-        ]
+    def of(self, surface: str, *, every: bool = False) -> list[Generation]:
+        """A surface's current generations, or every one."""
+        if every:
+            return [g for g in self._by_totals.values() if g.surface == surface]
+        return [self._by_totals[totals] for totals in self._current.get(surface, [])]
+
+    @property
+    def surfaces(self) -> list[str]:
+        return list(self._current)
+
+    def use(self, surface: str, current: Sequence[Generation]) -> None:
+        """Make these a surface's current generations, durably. Clipping follows the settings of today."""
+        self._by_totals |= {g.totals: g for g in current}
+        self._current[surface] = [g.totals for g in current]
+        entries = [_entry(g, g.totals in self._current.get(g.surface, [])) for g in self._by_totals.values()]
         replace_file(self._path, json.dumps(entries, indent=1).encode())
-        return old is None
 
 
-def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file so that it is either the old one or the whole new one, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _generation(entry: dict[str, Any]) -> Generation:
+    rewards = [
+        RewardSettings(one["name"], (one["range"][0], one["range"][1]), one["weight"], one["clip"])
+        for one in entry["rewards"]
+    ]
+    table, totals = int(entry["table"], 16), int(entry["totals"], 16)
+    return Generation(entry["surface"], entry["learner"], entry["generation"], table, totals, Rewards(rewards))
+
+
+def _entry(found: Generation, current: bool) -> dict[str, Any]:
+    return {
+        "surface": found.surface,
+        "learner": found.learner,
+        "generation": found.key,
+        "current": current,
+        "table": f"{found.table:016x}",
+        "totals": f"{found.totals:016x}",
+        "rewards": [
+            {"name": one.name, "range": list(one.range), "weight": one.weight, "clip": one.clip}
+            for one in found.rewards.settings
+        ],
+    }

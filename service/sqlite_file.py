@@ -200,3 +200,13 @@ def _mend(kind: FileKind, error: sqlite3.Error | None = None) -> str:
     if error is None or error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f"restore the {kind.name} from a backup, or move the file away to begin with an empty one"
     return "check the disk, the permissions and that no other banditd uses the file"
+
+
+def stored_partitions(path: Path) -> int:
+    """Number of partitions that a file of ours was made with. Raises UnusableFile where it is none."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (partitions,) = connection.execute("SELECT value FROM meta WHERE name = 'partitions'").fetchone()
+    except (sqlite3.Error, TypeError) as error:
+        raise UnusableFile(f"{path}: {error}; this is not a file of a data directory, or it is damaged") from error
+    return int(partitions)

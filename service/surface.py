@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bandits.cells import CellTable
-from bandits.context import CONSTANT, Context, ContextError, FeatureHasher, from_embedding
+from bandits.context import CONSTANT, CONSTANT_NAME, Context, ContextError, FeatureHasher, from_embedding
 from bandits.graph import Graph
 from bandits.names import arm_key, generation, table_key
 from bandits.sampling import Kind, Sampler
@@ -78,6 +78,12 @@ class Surface:
         """Serve from a table that graph_table made."""
         self.graph = table
         self.generations = [self.generations[0], found]
+
+    def feature(self, table: int, slot: int) -> str | None:
+        """Name of a hashed slot, where a request has brought it."""
+        if table != self.hashed.table:
+            return None
+        return self.hasher.name(slot) or (CONSTANT_NAME if slot == int(CONSTANT.slots[0]) else None)
 
     @property
     def tables(self) -> list[GraphTable | HashedTable]:

@@ -46,7 +46,8 @@ async def get_cells(
     all: bool = False,
 ) -> dict[str, Any]:
     """Folded sums in reward units, of the current generations or of all; `cursor` is null at the end."""
-    return cells_page(node, surface_of(node, surface), limit, cursor, every_generation=all)
+    served = surface_of(node, surface)
+    return cells_page(node.learned(served), surface, node.generations.of(surface, every=all), limit, cursor)
 
 
 @router.put("/{surface}/graph", summary="Serve another graph")

@@ -237,6 +237,35 @@ def test_two_checkpoints_of_a_partition_follow_each_other(tmp_path):
     file.close()
 
 
+def test_a_checkpoint_waits_for_an_apply_under_way(tmp_path):
+    """Else it could hold the apply's values without its offset, or the reverse."""
+    applying, copied = threading.Event(), threading.Event()
+
+    class MeetingMemory(MemoryStore):
+        """Its apply gives a checkpoint time to pass by."""
+
+        def apply(self, partition, token, values, *, start, stop):
+            super().apply(partition, token, values, start=start, stop=stop)
+            applying.set()
+            passed.append(copied.wait(0.1))
+
+    def copy():
+        applying.wait()
+        counts.append(store.checkpoint(0))
+        copied.set()
+
+    passed, counts = [], []
+    file = SqliteStore(tmp_path / "state.db", PARTITIONS)
+    store = CheckpointedStore(MeetingMemory(PARTITIONS), file)
+    copier = threading.Thread(target=copy)
+    copier.start()
+    store.apply(0, store.claim(0).token, {b"a": b"1"}, start=0, stop=1)
+    copier.join()
+    assert passed == [False]
+    assert counts == [1]
+    file.close()
+
+
 def test_close_copies_what_changed(tmp_path, open_at):
     store = open_at(tmp_path / "state.db")
     store.apply(2, store.claim(2).token, {b"a": b"1"}, start=0, stop=1)
