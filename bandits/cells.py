@@ -7,7 +7,7 @@ memory, SQLite and Redis: epoch, a 64-bit presence mask, and three int64 for eac
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -119,23 +119,36 @@ class CellTable:
             zip(split(self.keys(rows)), [data[a:b] for a, b in zip(stops, stops[1:], strict=False)], strict=True)
         )
 
-    def replace(self, values: Mapping[bytes, bytes], total: CellTable) -> None:
+    def replace(self, values: ChunkValues, total: CellTable) -> None:
         """Put the values of chunks in place of this table's, and move total by the difference."""
-        if not values:
+        keys, words, start = values
+        if not keys.size:
             return
-        keys, words, start = decode(values)
         n_cells = int((start[-1] - 2 * keys.size) // 3)
         own, sums = self.reserve(n_cells + keys.size), total.reserve(n_cells + keys.size)
         table, arm, chunk = (np.ascontiguousarray(keys[name]) for name in ("table", "arm", "chunk"))
         kernel.replace(own, sums, table, arm, chunk, words, start)
 
 
-def decode(values: Mapping[bytes, bytes]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Keys (n,) of CHUNK_KEY, all values joined as int64 words, and where each begins (n + 1,)."""
+class ChunkValues(NamedTuple):
+    """Decoded store values of n chunks.
+
+    keys   (n,)      of CHUNK_KEY
+    words  int64     all values, one after another
+    start  (n + 1,)  word where each begins
+    """
+
+    keys: npt.NDArray[np.void]
+    words: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+
+
+def decode(values: Mapping[bytes, bytes]) -> ChunkValues:
+    """Chunks from their store keys and values."""
     keys = np.frombuffer(b"".join(values), CHUNK_KEY)
     start = np.zeros(keys.size + 1, np.int64)
     np.cumsum(np.fromiter(map(len, values.values()), np.int64, keys.size) // 8, out=start[1:])
-    return keys, np.frombuffer(b"".join(values.values()), np.int64), start
+    return ChunkValues(keys, np.frombuffer(b"".join(values.values()), np.int64), start)
 
 
 def split(records: npt.NDArray[np.void]) -> list[bytes]:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bandits.cells import CellTable, longer, split
+from bandits.cells import CellTable, decode, longer, split
 from bandits.kernels import fold as kernel
 from bandits.kernels.chunks import N_CHANGED
 from bandits.kernels.index import Index, find, grown, insert, make_index, rehash
@@ -180,7 +180,7 @@ class Mirror:
         by_kind: dict[int, dict[bytes, bytes]] = {}
         for key, value in values:
             by_kind.setdefault(key[0], {})[key] = value
-        self._cells.replace(by_kind.get(ord("c"), {}), CellTable())
+        self._cells.replace(decode(by_kind.get(ord("c"), {})), CellTable())
         self._cells.mark_clean()
         self._grow(0, 0)
         self._load_rows("totals", by_kind.get(ord("t"), {}), TOTAL_KEY, ("total", "total_changed"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bandits import sampling, scoring
-from bandits.cells import CellTable
+from bandits.cells import CellTable, decode
 from bandits.context import CONSTANT, from_embedding
 from bandits.graph import Graph
 from bandits.mirror import Mirror
@@ -40,7 +40,7 @@ def warm() -> None:
     loaded.load(values.items(), mirror.watermark)
     loaded.take_expired(2**62)
     cells, partition = CellTable(), CellTable()
-    partition.replace({key: value for key, value in values.items() if key[:1] == b"c"}, cells)
+    partition.replace(decode({key: value for key, value in values.items() if key[:1] == b"c"}), cells)
     partition.get(_TABLE, arm_key("item"), 0)
     rows = cells.take_changed()
     for prior in (None, np.ones(1, np.float32)):

@@ -1,20 +1,19 @@
 """What `banditd serve` is measured against: a bare FastAPI + pydantic endpoint that answers with a constant.
 
-It runs as users run FastAPI: uvicorn with uvloop and httptools, an async handler, the request parsed by a pydantic model, the answer
-validated and written by one.
+It runs as users run FastAPI: uvicorn with uvloop and httptools, an async handler, the request parsed by a pydantic
+model, the answer validated and written by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
-
-CONTENT_BYTES = 64
 
 
 class Request(BaseModel):
@@ -70,6 +69,8 @@ def main() -> None:
     with parser.parse_args().answer as file:
         app = create_app(Answer.model_validate_json(file.read()))
     config = uvicorn.Config(app, loop="uvloop", http="httptools", log_level="warning", access_log=False)
+    # uvicorn raises a caught signal again once it has stopped: this makes that a good end.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
         print(f"baseline serves on http://127.0.0.1:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
         uvicorn.Server(config).run(sockets=[listening])

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter, process_time
 from typing import cast
@@ -169,17 +169,15 @@ async def _carry_out(plan: Plan) -> Outcome:
     loop = asyncio.get_running_loop()
     run = _Run(plan, loop.create_future())
     parts = urlsplit(plan.url)
-    opening = [loop.create_connection(lambda: _Connection(run), parts.hostname, parts.port) for _ in _times(plan)]
+    host, port = parts.hostname or "", parts.port or 80
+    n_connections = min(plan.connections, plan.requests)
+    opening = [loop.create_connection(lambda: _Connection(run), host, port) for _ in range(n_connections)]
     connections = [connection for _, connection in await asyncio.gather(*opening)]
     started, cpu = perf_counter(), process_time()
     for connection in connections:
         connection.send()
     await run.done
     return run.outcome(perf_counter() - started, process_time() - cpu)
-
-
-def _times(plan: Plan) -> Sequence[int]:
-    return range(min(plan.connections, plan.requests))
 
 
 def main() -> None:

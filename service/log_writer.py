@@ -95,6 +95,11 @@ class LogWriter:
         self._thread.start()
 
     @property
+    def failing(self) -> bool:
+        """Whether the last append failed."""
+        return self._failing
+
+    @property
     def queued_bytes(self) -> int:
         """Bytes of the entries that wait or are being appended."""
         return self._queued_bytes

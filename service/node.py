@@ -155,6 +155,7 @@ class Node:
             n_partitions=chosen.partitions,
             user_key=user_key,
             ttl_s=self.settings.receipts.ttl_s,
+            age_s=lambda: self.pipeline.age_s,
             rng=np.random.default_rng(random_bytes.randbits(128)),
         )
         self.feedback = Feedback(signer, self.writer, self.generations, self.metrics, list(self.surfaces))
@@ -181,7 +182,6 @@ class Node:
         self.tables.refresh(self.replica.publish(changes))
         now = time.perf_counter()
         self.metrics.publish_seconds.observe(now - started)
-        self.recommender.current_s = time.monotonic()
         self._unseen = [at for at in self._unseen if not self._seen(*at, now)]
 
     def _seen(self, partition: int, offset: int, received_s: float, now: float) -> bool:
@@ -250,10 +250,15 @@ class Node:
         replica = self.replica
         return Learned(replica.cells, replica.totals, replica.names, partitions, surface.feature)
 
+    @property
+    def degraded(self) -> list[str]:
+        """What does not work as it should while requests are answered."""
+        return ["log: appends fail, feedback is answered with 503"] if self.ready and self.writer.failing else []
+
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""
         metrics = self.metrics
-        metrics.params_age.set(self.params_age_s)
+        metrics.params_age.set(self.pipeline.age_s)
         metrics.lost.set(sum(u.mirror.lost for u in self.updaters))
         metrics.queued_bytes.set(self.writer.queued_bytes)
         metrics.cells_bytes.labels("mirror").set(sum(u.mirror.nbytes for u in self.updaters))
@@ -263,9 +268,3 @@ class Node:
         for updater in self.updaters:
             lag = self.data.log.bounds(updater.partition)[1] - updater.meta.next
             metrics.lag.labels(str(updater.partition)).set(lag)
-
-    @property
-    def params_age_s(self) -> float:
-        """Seconds since the table was last known to be current."""
-        behind = any(u.meta.next > self.replica.next_of(u.partition) for u in self.updaters)
-        return time.monotonic() - self.recommender.current_s if behind else 0.0

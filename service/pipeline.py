@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from service.log import Appended, LogUnavailable
 from service.metrics import Metrics
-from service.replica import Changes, Replica
+from service.replica import Changes, Replica, slices
 from service.store import StoreUnavailable
 from service.store_checkpoint import CheckpointedStore
 from service.updater import Halt, Updater
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 5.0
 EXPIRE_EVERY_S = 60.0
 PUBLISH_CHUNKS = 4000
-"""Keys published in one go; a larger poll gives requests a chance in between."""
+"""Chunks published in one go; requests get their turn in between."""
 
 
 class Pipeline(threading.Thread):
@@ -50,10 +51,21 @@ class Pipeline(threading.Thread):
         self._wake = threading.Event()
         self._stopping = False
         self._checkpoint_s = self._expire_s = time.monotonic()
+        self._commit_s = 0.0
+        self._behind_s: float | None = None
 
     def committed(self, appended: list[Appended]) -> None:
-        """Note that the log has moved; any thread."""
+        """Note that the log has moved; called on the thread that appends."""
+        self._commit_s = time.monotonic()
+        if self._behind_s is None:
+            self._behind_s = self._commit_s
         self._wake.set()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the scores were last known to hold everything in the log; 0 while they do."""
+        behind_s = self._behind_s
+        return 0.0 if behind_s is None else time.monotonic() - behind_s
 
     def stop(self) -> None:
         """Fold what the log still holds, then end the thread."""
@@ -86,10 +98,11 @@ class Pipeline(threading.Thread):
             self._loop.call_soon_threadsafe(self._halted, halt)
 
     def _refresh(self) -> None:
+        started = time.monotonic()
         self._fold()
-        changes = self._replica.poll()
-        if changes:
-            self._on_loop(lambda: self._publish(changes))
+        for part in slices(self._replica.poll(), PUBLISH_CHUNKS):
+            self._on_loop(partial(self._publish, [part]))
+        self._behind_s = None if self._commit_s < started else started
 
     def _fold(self) -> None:
         started = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -54,6 +54,7 @@ class Recommender:
     """Answers requests on the thread that scores.
 
     ttl_s    lifetime of receipts
+    age_s    seconds since the tables were last known to be current
     rng      where all exploration comes from
     """
 
@@ -69,14 +70,14 @@ class Recommender:
         n_partitions: int,
         user_key: bytes,
         ttl_s: int,
+        age_s: Callable[[], float],
         rng: np.random.Generator,
     ) -> None:
         self._surfaces, self._replica, self._writer, self._signer = surfaces, replica, writer, signer
         self._ids, self._metrics, self._user_key, self._ttl_us, self._rng = ids, metrics, user_key, ttl_s * 10**6, rng
         self._n_partitions = n_partitions
         self._default = next(iter(surfaces))
-        self.current_s = time.monotonic()
-        """When the tables were last known to be current."""
+        self._age_s = age_s
 
     def check(self, request: RecommendRequest) -> tuple[Surface, Candidates, int]:
         """Surface, candidates and number of served items; Problem where the request is wrong. Leaves no trace."""
@@ -131,7 +132,7 @@ class Recommender:
             token,
             found.scored.item.size,
             self._replica.version,
-            int(1000 * (time.monotonic() - self.current_s)),
+            int(1000 * self._age_s()),
             **({} if surface.graph is None else {"graph_version": surface.graph.graph.version}),
         )
 

@@ -6,29 +6,63 @@ every request sees one consistent state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from bandits.cells import CellTable
+from bandits.cells import CellTable, ChunkValues, decode
 from bandits.mirror import Meta, decode_meta
 from service.store import ParameterStore
 from service.updater import RING, decode_ring, ring_key
 
+_CELLS, _TOTALS, _NAMES = b"ctn"
+
 
 @dataclass(slots=True)
 class Changes:
-    """What one poll found in one partition.
+    """What one poll found in one partition, or a slice of it.
 
-    reload   the values are the whole partition, and replace what was known of it
+    meta     where the partition stands with them; None for all slices but the last
+    reload   they are the whole partition, and replace what was known of it
     """
 
     partition: int
-    meta: Meta
-    values: dict[bytes, bytes]
+    meta: Meta | None
+    cells: ChunkValues
+    totals: dict[int, tuple[int, int]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
     reload: bool = False
+
+
+def _changes(partition: int, meta: Meta, values: Mapping[bytes, bytes], *, reload: bool) -> Changes:
+    changes = Changes(partition, meta, decode({k: v for k, v in values.items() if k[0] == _CELLS}), reload=reload)
+    for key, value in values.items():
+        if key[0] == _TOTALS:
+            impressions, rewards = np.frombuffer(value, np.int64).tolist()
+            changes.totals[int.from_bytes(key[1:], "little")] = (impressions, rewards)
+        elif key[0] == _NAMES:
+            changes.names[int.from_bytes(key[1:], "little")] = value.decode()
+    return changes
+
+
+def slices(changes: Iterable[Changes], chunks: int) -> Iterator[Changes]:
+    """The same changes in pieces of at most so many chunks, so that scoring need not stand still for all of them."""
+    for change in changes:
+        keys, words, start = change.cells
+        last = max(0, (keys.size - 1) // chunks)
+        for i in range(last):
+            part = slice(i * chunks, (i + 1) * chunks)
+            bounds = start[part.start : part.stop + 1]
+            cells = ChunkValues(keys[part], words[bounds[0] : bounds[-1]], bounds - bounds[0])
+            yield Changes(change.partition, None, cells, reload=change.reload and i == 0)
+        bounds = start[last * chunks :]
+        cells = ChunkValues(keys[last * chunks :], words[bounds[0] : bounds[-1]], bounds - bounds[0])
+        reload = change.reload and last == 0
+        yield Changes(change.partition, change.meta, cells, change.totals, change.names, reload)
 
 
 @dataclass(slots=True)
@@ -46,7 +80,6 @@ class Replica:
         self._polled: list[Meta | None] = [None] * n_partitions
         self._partitions = [_Partition() for _ in range(n_partitions)]
         self.cells = CellTable()
-        self.arms: set[int] = set()
         self.names: dict[int, str] = {}
         self.version = ""
 
@@ -70,11 +103,12 @@ class Replica:
         else:
             raw, *found = self._store.read(partition, [b"m", *keys])
             values, reload = {k: v for k, v in zip(keys, found, strict=True) if v is not None}, False
-            meta = decode_meta(raw or b"")
-            if meta.token != (known.token if known else b""):
+            # The values may be newer than the ring that named them: absolute, they do no harm, and `meta` stays the
+            # ring's, so that the next poll reads what the newer applies changed besides.
+            if raw is None or decode_meta(raw).token != meta.token:
                 return self._reload(partition)
         self._polled[partition] = meta
-        return Changes(partition, meta, values, reload)
+        return _changes(partition, meta, values, reload=reload)
 
     def _reload(self, partition: int) -> Changes | None:
         self._polled[partition] = None
@@ -96,39 +130,30 @@ class Replica:
             keys |= dict.fromkeys(entry.keys)
         return list(keys)
 
-    def publish(self, changes: Iterable[Changes]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    def publish(self, changes: Iterable[Changes]) -> npt.NDArray[np.int32]:
         """Take changes in; returns the chunk rows of `cells` that moved. Call it on the thread that scores."""
         for change in changes:
             known = self._partitions[change.partition]
-            if change.reload and known.meta is not None:
+            if change.reload:
                 self._drop(known)
-            self._take(known, change.values)
-            known.meta = change.meta
-        stands = [0 if p.meta is None else p.meta.next for p in self._partitions]
+            known.cells.replace(change.cells, self.cells)
+            known.totals |= change.totals
+            self.names |= change.names
+            if change.meta is not None:
+                known.meta = change.meta
+        stands = [self.next_of(partition) for partition in range(len(self._partitions))]
         self.version = blake2b(np.array(stands, "<u8").tobytes(), digest_size=8).hexdigest()
         return self.cells.take_changed()
 
     def _drop(self, known: _Partition) -> None:
         """Take a partition's cells out of the sum, before it is loaded anew."""
-        rows = np.arange(known.cells.n_chunks, dtype=np.int32)
-        values = known.cells.values(rows)
-        for key, value in values.items():
-            words = np.frombuffer(value, np.int64).copy()
-            words[2:] = 0
-            values[key] = words.tobytes()
-        known.cells.replace(values, self.cells)
+        values = known.cells.values(np.arange(known.cells.n_chunks, dtype=np.int32))
+        keys, words, start = decode(values)
+        words = words.copy()
+        for begin, stop in pairwise(start.tolist()):
+            words[begin + 2 : stop] = 0
+        known.cells.replace(ChunkValues(keys, words, start), self.cells)
         known.totals.clear()
-
-    def _take(self, known: _Partition, values: dict[bytes, bytes]) -> None:
-        known.cells.replace({k: v for k, v in values.items() if k[0] == 0x63}, self.cells)
-        for key, value in values.items():
-            if key[0] == 0x74:
-                impressions, rewards = np.frombuffer(value, np.int64).tolist()
-                known.totals[int.from_bytes(key[1:], "little")] = (impressions, rewards)
-            elif key[0] == 0x6E:
-                arm = int.from_bytes(key[1:], "little")
-                self.arms.add(arm)
-                self.names[arm] = value.decode()
 
     def totals(self, table: int) -> tuple[int, int]:
         """Impressions and sum of rewards (unit 2**-15) of a totals table, over all partitions."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bandits.names import WEIGHT_UNIT, name_hash32
+from service.errors import UsageError
 from service.files import replace_file
 from service.settings.surface import RewardSettings
 
@@ -79,11 +80,18 @@ class Generations:
         self._by_totals: dict[int, Generation] = {}
         self._current: dict[str, list[int]] = {}
         if path.exists():
-            for entry in json.loads(path.read_text()):
-                found = _generation(entry)
-                self._by_totals[found.totals] = found
-                if entry["current"]:
-                    self._current.setdefault(found.surface, []).append(found.totals)
+            try:
+                self._load(json.loads(path.read_text()))
+            except (ValueError, TypeError, LookupError) as fault:
+                rule = "cannot be read; restore it: without it receipts that are out cannot be understood"
+                raise UsageError(f"{path}: {rule} ({fault!r})") from fault
+
+    def _load(self, entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            found = _generation(entry)
+            self._by_totals[found.totals] = found
+            if entry["current"]:
+                self._current.setdefault(found.surface, []).append(found.totals)
 
     def get(self, totals: int) -> Generation | None:
         return self._by_totals.get(totals)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bandits.cells import CellTable
+from bandits.cells import CellTable, decode
 from bandits.mirror import Mirror, decode_meta
 from bandits.records import RecordError
 from service.cells_view import Learned
@@ -44,7 +44,7 @@ def stored_state(log: SqliteLog, store: SqliteStore) -> Learned:
     partitions = []
     for partition in range(log.partitions):
         values, at = _folded(log, store, partition)
-        CellTable().replace({k: v for k, v in values.items() if k[:1] == b"c"}, total)
+        CellTable().replace(decode({k: v for k, v in values.items() if k[:1] == b"c"}), total)
         for key, value in values.items():
             if key[:1] == b"t":
                 table = int.from_bytes(key[1:], "little")

@@ -40,7 +40,7 @@ async def readyz(node: AnyNode, response: Response) -> dict[str, Any]:
     """503 until ready; then 200, with what is halted."""
     response.status_code = 200 if node.ready else 503
     halted = [] if node.fault is None else [str(node.fault)]
-    return {"status": "ready" if node.ready else "starting", "degraded": [], "halted": halted}
+    return {"status": "ready" if node.ready else "starting", "degraded": node.degraded, "halted": halted}
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
