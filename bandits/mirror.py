@@ -131,9 +131,13 @@ class Mirror:
 
     @property
     def n_changed(self) -> int:
-        """Keys of cells, dedupe bits and names that changed since the last take_changes."""
-        names = int(self._state.names.used[0]) - self._names_sent
-        return int(self._cells.arrays.state[N_CHANGED]) + int(self._state.clock[2]) + names
+        """Keys that changed since the last take_changes."""
+        s = self._state
+        names = int(s.names.used[0]) - self._names_sent
+        few = np.count_nonzero(s.total_changed[: s.totals.used[0]]) + np.count_nonzero(
+            s.boot_changed[: s.boots.used[0]]
+        )
+        return int(self._cells.arrays.state[N_CHANGED]) + int(s.clock[2]) + names + int(few)
 
     def take_changes(self) -> dict[bytes, bytes]:
         """Absolute values of all keys that changed since the last call; cells first."""

@@ -310,7 +310,9 @@ def frame_topic(frame: bytes) -> bytes:
 
 
 def frame_append_us(frame: bytes, log_append_us: int) -> int:
-    """The frame's append time: an imported frame keeps its original one."""
+    """The frame's append time: an imported frame keeps its original one. RecordError where it is cut."""
+    if len(frame) < FRAME.size:
+        raise RecordError(f"not a frame: {len(frame)} bytes beginning {frame[:4]!r}")
     original = int(FRAME.unpack_from(frame)[4])
     return log_append_us if original < 0 else original
 

@@ -18,6 +18,10 @@ _AT = re.compile(r" - at `(?P<path>[^`]*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>.*)`$", re.DOTALL)
 _BYTE = re.compile(r"\(byte (?P<byte>\d+)\)")
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+
+MAX_DEPTH = 500
+"""Brackets open together, from which on a body that passes the interpreter's own bound counts as too deep."""
 
 
 def decoder(kind: type[T]) -> Callable[[bytes], T]:
@@ -35,7 +39,10 @@ def decoder(kind: type[T]) -> Callable[[bytes], T]:
 
 def explain(body: bytes, fault: Exception) -> Problem:
     """The problem that a decoding fault is: at its path, or at `$` with the byte where the body stops being JSON."""
-    beyond = next(_beyond_range(body), None)
+    try:
+        beyond = next(_beyond_range(body), None)
+    except RecursionError:
+        return invalid("$", f"not JSON (byte {_deep_byte(body)}): nested too deep")
     if beyond is not None:
         return invalid(beyond, "number out of range")
     if not isinstance(fault, msgspec.ValidationError):
@@ -57,7 +64,7 @@ def explain(body: bytes, fault: Exception) -> Problem:
 
 def _entry(body: bytes, path: str) -> str:
     """Path of the first value of a mapping that is no number, where msgspec names only the mapping."""
-    at: Any = json.loads(body)
+    at: Any = json.loads(body, parse_int=float)
     for step in re.findall(r"[^.\[\]]+", path.removesuffix("[...]").removeprefix("$")):
         at = at[int(step)] if isinstance(at, list) else at[step]
     for name, value in at.items():
@@ -71,8 +78,9 @@ def _beyond_range(body: bytes) -> Iterator[str]:
     if b"e" not in body and b"E" not in body and len(body) < 300:
         return
     try:
-        parsed = json.loads(body, parse_constant=lambda name: None)
-    except (ValueError, RecursionError):
+        # As floats, whole numbers may have any length.
+        parsed = json.loads(body, parse_int=float, parse_constant=lambda name: None)
+    except ValueError:
         return
     yield from _infinite(parsed, "")
 
@@ -94,11 +102,19 @@ def _infinite(value: Any, path: str) -> Iterator[str]:
 def _byte(body: bytes) -> int:
     """Where a body stops being JSON."""
     try:
-        json.loads(body)
+        json.loads(body, parse_int=float)
     except json.JSONDecodeError as fault:
         return len(fault.doc[: fault.pos].encode())
     except UnicodeDecodeError as fault:
         return fault.start
-    except RecursionError:
-        return 0
+    return len(body)
+
+
+def _deep_byte(body: bytes) -> int:
+    """Where a body opens more brackets than may be open together."""
+    depth = 0
+    for found in _BRACKET.finditer(body):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)
+        if depth > MAX_DEPTH:
+            return found.start()
     return len(body)

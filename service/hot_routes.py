@@ -35,7 +35,7 @@ BATCH_BREATH = 32
 
 
 class HotRoutes:
-    """ASGI application: POST on the hot paths here, everything else in the application it wraps."""
+    """ASGI application: the hot paths here, everything else in the application it wraps."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], node: Node) -> None:
         self._app, self._node, self._metrics = app, node, node.metrics
@@ -52,13 +52,15 @@ class HotRoutes:
         self._decode_feedback = decoder(FeedbackRequest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
         if route is None:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
         handler, limit = route
         try:
+            if scope["method"] != "POST":
+                raise Problem(405, f"{scope['method']}: Method Not Allowed", headers={"Allow": "POST"})
             body = await read_body(scope, receive, limit)
             if not self._node.ready:
                 raise Problem(503, "not ready: state is loading", headers={"Retry-After": "1"})

@@ -127,12 +127,14 @@ class Node:
         self.tables.refresh(None)
         signer, user_key = self._keys(data.path)
         self.pipeline = Pipeline(
+            data.log,
             self.updaters,
             self.replica,
             data.store,
             loop,
             self.metrics,
             refresh_s=chosen.refresh_ms / 1000,
+            retention_s=chosen.retention_s,
             publish=self._publish,
             halted=self._halted,
         )

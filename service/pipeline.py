@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from service.log import Appended, LogUnavailable
+from service.log_sqlite import SqliteLog
 from service.metrics import Metrics
 from service.replica import Changes, Replica, slices
 from service.store import StoreUnavailable
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 5.0
 EXPIRE_EVERY_S = 60.0
+TRIM_EVERY_S = 600.0
 PUBLISH_CHUNKS = 4000
 """Chunks published in one go; requests get their turn in between."""
 
@@ -35,6 +37,7 @@ class Pipeline(threading.Thread):
 
     def __init__(
         self,
+        log: SqliteLog,
         updaters: Sequence[Updater],
         replica: Replica,
         store: CheckpointedStore,
@@ -42,10 +45,12 @@ class Pipeline(threading.Thread):
         metrics: Metrics,
         *,
         refresh_s: float,
+        retention_s: int,
         publish: Callable[[list[Changes]], None],
         halted: Callable[[Halt], None],
     ) -> None:
         super().__init__(name="banditd-pipeline", daemon=True)
+        self._log, self._retention_s, self._trim_s = log, retention_s, time.monotonic()
         self._updaters, self._replica, self._store, self._loop = updaters, replica, store, loop
         self._metrics, self._refresh_s, self._publish, self._halted = metrics, refresh_s, publish, halted
         self._wake = threading.Event()
@@ -126,9 +131,21 @@ class Pipeline(threading.Thread):
             try:
                 self._store.checkpoint()
                 self._metrics.checkpoints.labels("written").inc()
+                self._trim()
             except StoreUnavailable as fault:
                 self._metrics.checkpoints.labels("failed").inc()
                 logger.warning("checkpoint failed, the log keeps what it would hold: %s", fault)
+
+    def _trim(self) -> None:
+        """Drop frames older than retention_s; what is folded and checkpointed needs them no more."""
+        now = time.monotonic()
+        if now - self._trim_s < TRIM_EVERY_S:
+            return
+        self._trim_s = now
+        before_us = time.time_ns() // 1000 - 1_000_000 * self._retention_s
+        for updater in self._updaters:
+            if self._store.checkpointed(updater.partition) == updater.meta.next:
+                self._log.trim(updater.partition, before_us)
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         """Run a call on the loop's thread and wait for it, so that polls and publishes alternate."""

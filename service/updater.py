@@ -13,8 +13,8 @@ import msgspec
 
 from bandits.mirror import Meta, Mirror, decode_meta, encode_meta
 from bandits.records import FOLD_VERSION, RecordError, frame_append_us, frame_checksum
-from service.log import FeedbackLog
-from service.store import Fenced, Gap, ParameterStore
+from service.log import FeedbackLog, OutOfRange
+from service.store import MAX_KEYS, Fenced, Gap, ParameterStore
 
 RING = 256
 MAX_CLOCK_LEAD_US = 3_600_000_000
@@ -71,7 +71,7 @@ class Updater:
         """Take the partition over and rebuild the mirror from the store; Halt where the two do not fit the log."""
         claim = self._store.claim(self.partition)
         self._token = claim.token
-        start, _ = self._log.bounds(self.partition)
+        start, stop = self._log.bounds(self.partition)
         if claim.meta is None:
             if start > 0:
                 raise Halt(
@@ -80,12 +80,12 @@ class Updater:
             meta = Meta(topic=self._log.topic_id)
         else:
             meta = decode_meta(claim.meta)
-            self._trust(meta, start)
+            self._trust(meta, start, stop)
         meta.token = claim.token
         self.meta, self.mirror = meta, Mirror()
         self.mirror.load(self._store.scan(self.partition), meta.watermark)
 
-    def _trust(self, meta: Meta, start: int) -> None:
+    def _trust(self, meta: Meta, start: int, stop: int) -> None:
         restore = "restore the snapshot that belongs to this log, or start with an empty data directory"
         if meta.topic != self._log.topic_id:
             raise Halt(
@@ -96,15 +96,25 @@ class Updater:
             raise Halt(self.partition, reason, "run the version that wrote it, or delete the state and replay the log")
         if start > meta.next:
             raise Halt(self.partition, f"log begins at {start}, state stands at {meta.next}", restore)
-        before = self._log.read(self.partition, meta.next - 1, 1) if meta.next > start else []
-        if meta.next > start and not before:
-            raise Halt(self.partition, f"log ends before {meta.next}, where the state stands", restore)
-        if before and frame_checksum(before[0].body) != meta.checksum:
+        if stop < meta.next:
+            raise Halt(self.partition, f"log ends at {stop}, state stands at {meta.next}", restore)
+        if meta.next > start and self._checksum_of(meta.next - 1) != meta.checksum:
             raise Halt(self.partition, f"frame {meta.next - 1} is not the one that was folded", restore)
+
+    def _checksum_of(self, offset: int) -> int | None:
+        """Checksum of a frame that the log holds; None where the frame is damaged."""
+        (frame,) = self._log.read(self.partition, offset, 1)
+        try:
+            return frame_checksum(frame.body)
+        except RecordError:
+            return None
 
     def step(self) -> int:
         """Fold what the log has beyond next, up to the bounds; returns how many frames moved into the store."""
-        frames = self._log.read(self.partition, self.meta.next, self._max_frames)
+        try:
+            frames = self._log.read(self.partition, self.meta.next, self._max_frames)
+        except OutOfRange as fault:
+            raise self._lost_frames(str(fault)) from fault
         if not frames:
             return 0
         meta = msgspec.structs.replace(self.meta)
@@ -118,6 +128,9 @@ class Updater:
         values[ring_key(meta.ring)] = encode_ring(RingEntry(self.meta.next, meta.next, replicated))
         meta.watermark = self.mirror.watermark
         values[b"m"] = encode_meta(meta)
+        if len(values) > MAX_KEYS:
+            reason = f"frame {meta.next - 1} changes {len(values)} keys with those before it, more than {MAX_KEYS}"
+            raise Halt(self.partition, reason, "its writer broke the bound of a frame: restore the log from a copy")
         try:
             self._store.apply(self.partition, self._token, values, start=self.meta.next, stop=meta.next)
         except (Fenced, Gap):
@@ -129,24 +142,28 @@ class Updater:
 
     def _fold(self, offset: int, body: bytes, append_us: int, meta: Meta) -> None:
         if offset != meta.next:
-            reason = f"log has frame {offset} where {meta.next} belongs"
-            raise Halt(self.partition, reason, "the log lost frames: restore a snapshot taken after them")
-        lead = frame_append_us(body, append_us) - self._clock_us()
-        if lead > MAX_CLOCK_LEAD_US:
-            reason = f"frame {offset} was appended {lead / 1e6:.0f} s ahead of this machine's clock"
-            raise Halt(self.partition, reason, "set the clocks right, then start again")
+            raise self._lost_frames(f"log has frame {offset} where {meta.next} belongs")
         try:
+            lead = frame_append_us(body, append_us) - self._clock_us()
+            if lead > MAX_CLOCK_LEAD_US:
+                # A damaged frame may well show such a time.
+                frame_checksum(body)
+                reason = f"frame {offset} was appended {lead / 1e6:.0f} s ahead of this machine's clock"
+                raise Halt(self.partition, reason, "set the clocks right, then start again")
             meta.checksum = self.mirror.fold(body, append_us)
         except RecordError as fault:
             raise Halt(self.partition, f"frame {offset} is damaged ({fault})", "restore the log from a copy") from fault
         meta.next = offset + 1
 
+    def _lost_frames(self, reason: str) -> Halt:
+        return Halt(self.partition, reason, "the log lost frames: restore a snapshot taken after them")
+
     def expire(self) -> int:
         """Delete dedupe bits that the stored watermark has passed; returns how many keys went."""
         keys = self.mirror.take_expired(self.meta.watermark)
-        if keys:
-            try:
-                self._store.delete(self.partition, self._token, keys, at=self.meta.next)
-            except (Fenced, Gap):
-                self.claim()
+        try:
+            for start in range(0, len(keys), MAX_KEYS):
+                self._store.delete(self.partition, self._token, keys[start : start + MAX_KEYS], at=self.meta.next)
+        except (Fenced, Gap):
+            self.claim()
         return len(keys)

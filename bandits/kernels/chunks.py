@@ -188,7 +188,8 @@ def replace(own: Any, total: Any, table: Any, arm: Any, chunk: Any, words: Any, 
                 cell = cell_in(own, row, slot)
                 sum_cell = cell_in(total, sum_row, slot)
                 for k in range(3):
-                    total.arena[sum_cell, k] += words[at + k] - own.arena[cell, k]
+                    moved = words[at + k] - own.arena[cell, k]
+                    total.arena[sum_cell, k] = saturating(total.arena[sum_cell, k], moved, total.state, 2)
                     own.arena[cell, k] = words[at + k]
                 at += 3
         mark(total, sum_row)

@@ -12,7 +12,7 @@ from bandits.arrays import F32, F64, I32, U32
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def top_clusters(embedding: F64, centroids: F32, tau: float, score: F64, best: F64, slots: U32, quanta: I32) -> int:
     """Write the quantised softmax over the clusters nearest to one embedding; return how many were written.
 

@@ -8,7 +8,7 @@ from numba import njit
 from bandits.arrays import I32, I64, U32
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def first_descent(row_start: I64, row_item: I32) -> int:
     """The first edge whose item does not exceed the item before it in the same row, or -1.
 
@@ -21,7 +21,7 @@ def first_descent(row_start: I64, row_item: I32) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def find_edges(row_start: I64, row_item: I32, item: I32, slots: U32, edge: I64) -> None:
     """Write for each item and slot the edge that joins them, or -1, by binary search in the slot's row.
 

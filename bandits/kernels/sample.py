@@ -31,7 +31,7 @@ _ROUND_BITS = np.int32(0x4B400000 - 127)
 _C = tuple(np.float32(c) for c in (5.0000001e-1, 1.66666655e-1, 4.1665796e-2, 8.3334519e-3, 1.3981999e-3, 1.987569e-4))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def exp32(z: np.float32) -> np.float32:
     """e**z for z <= 0 within 1e-7 relative, 0 for z <= -87: the Cephes polynomial, which LLVM vectorises.
 
@@ -47,7 +47,7 @@ def exp32(z: np.float32) -> np.float32:
     return value if z > _FLOOR else _ZERO
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def all_finite(score: F32) -> bool:
     found = np.int32(0)
     exponent = np.int32(0x7F800000)
@@ -56,7 +56,7 @@ def all_finite(score: F32) -> bool:
     return bool(found == 0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def largest(score: F32, start: int, stop: int, best: np.int32) -> np.int32:
     """Largest of best and the scores in [start, stop), as integers that order like the floats and so vectorise."""
     for i in range(start, stop):
@@ -66,7 +66,7 @@ def largest(score: F32, start: int, stop: int, best: np.int32) -> np.int32:
     return best
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
+@njit(cache=True, fastmath={"reassoc"})
 def block_sum(weight: F32, start: int, stop: int) -> float:
     total = 0.0
     for i in range(start, stop):
@@ -74,7 +74,7 @@ def block_sum(weight: F32, start: int, stop: int) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def weigh(score: F32, inverse_temperature: float, taken: I64, n_taken: int, weight: F32, block: F64) -> None:
     """Write the weights of what is left, 0 for what is taken, and the block sums."""
     order = np.int32(-0x80000000)
@@ -93,7 +93,7 @@ def weigh(score: F32, inverse_temperature: float, taken: I64, n_taken: int, weig
         block[b] = block_sum(weight, b * BLOCK, min((b + 1) * BLOCK, score.size))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def total_weight(score: F32, inverse_temperature: float, taken: I64, n_taken: int, weight: F32, block: F64) -> float:
     """Sum of the weights left, which are weighed anew when too little is."""
     total = 0.0
@@ -107,7 +107,7 @@ def total_weight(score: F32, inverse_temperature: float, taken: I64, n_taken: in
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def pick(u: float, total: float, weight: F32, block: F64) -> int:
     """Index whose stretch of the cumulated weights holds u * total; never one of weight 0.
 
@@ -134,20 +134,20 @@ def pick(u: float, total: float, weight: F32, block: F64) -> int:
     return last
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def remove(i: int, weight: F32, block: F64) -> None:
     weight[i] = _ZERO
     b = i // BLOCK
     block[b] = block_sum(weight, b * BLOCK, min((b + 1) * BLOCK, weight.size))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def below(u: float, n: int) -> int:
     """Uniform integer in [0, n) from u."""
     return max(0, min(int(u * n), n - 1))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def nth_left(nth: int, taken: I64, n_taken: int) -> int:
     """Index of the nth candidate that is not taken."""
     for t in range(n_taken):
@@ -155,7 +155,7 @@ def nth_left(nth: int, taken: I64, n_taken: int) -> int:
     return nth
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def take(i: int, taken: I64, n_taken: int) -> None:
     """Insert i into the ascending list of taken indices."""
     t = n_taken
@@ -165,7 +165,7 @@ def take(i: int, taken: I64, n_taken: int) -> None:
     taken[t] = i
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def draw_plackett_luce(
     score: F32,
     inverse_temperature: float,
@@ -195,7 +195,7 @@ def draw_plackett_luce(
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def position_plackett_luce(
     score: F32, inverse_temperature: float, earlier: I64, weight: F32, block: F64, taken: I64, probability: F64
 ) -> None:
@@ -210,7 +210,7 @@ def position_plackett_luce(
         probability[i] = np.float64(weight[i]) / total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def draw_uniform(n_candidates: int, uniform: F64, taken: I64, index: I64, propensity: F64) -> None:
     """Draw index.size positions, each uniformly from what is left, by column 1 of uniform."""
     for n in range(index.size):

@@ -8,13 +8,13 @@ from bandits.arrays import F32, F64, I64
 from bandits.kernels.sample import all_finite, below, nth_left, take
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def worse(score: F32, a: int, b: int) -> bool:
     """Whether a comes after b: a lower score or, on a tie, a higher index."""
     return score[a] < score[b] or (score[a] == score[b] and a > b)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def sift_down(score: F32, heap: I64, size: int, at: int, i: int) -> None:
     """Put i where it belongs from `at` downwards in a heap of indices whose worst is at 0."""
     while True:
@@ -30,7 +30,7 @@ def sift_down(score: F32, heap: I64, size: int, at: int, i: int) -> None:
     heap[at] = i
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def best(score: F32, r: int, member: I64) -> int:
     """List the r best and every tie of the last, best first and ties by index; returns how many.
 
@@ -57,7 +57,7 @@ def best(score: F32, r: int, member: I64) -> int:
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def border(score: F32, member: I64, n_member: int, seats: int) -> tuple[int, int]:
     """Of the seats best members: how many lie above the last one's score, and how many members have that score."""
     last = score[member[seats - 1]]
@@ -70,7 +70,7 @@ def border(score: F32, member: I64, n_member: int, seats: int) -> tuple[int, int
     return above, stop - above
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def share(at: int, seats: int, above: int, ties: int) -> float:
     """Probability of the member at `at` when `seats` are drawn from evenly and ties share the last ones."""
     if at < above:
@@ -80,7 +80,7 @@ def share(at: int, seats: int, above: int, ties: int) -> float:
     return 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def find(i: int, member: I64, n_member: int) -> int:
     at = 0
     while at < n_member and member[at] != i:
@@ -88,7 +88,7 @@ def find(i: int, member: I64, n_member: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def drop(at: int, member: I64, n_member: int) -> int:
     """Remove the member at `at`, if there is one; returns how many are left."""
     if at == n_member:
@@ -98,7 +98,7 @@ def drop(at: int, member: I64, n_member: int) -> int:
     return n_member - 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def draw_top_m(
     score: F32, m: int, epsilon: float, uniform: F64, member: I64, taken: I64, index: I64, propensity: F64
 ) -> bool:
@@ -127,7 +127,7 @@ def draw_top_m(
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def position_top_m(score: F32, m: int, earlier: I64, member: I64, probability: F64) -> None:
     """Write every candidate's probability after the earlier draws, before any epsilon."""
     n_member = best(score, min(score.size, m + earlier.size), member)
@@ -140,7 +140,7 @@ def position_top_m(score: F32, m: int, earlier: I64, member: I64, probability: F
         probability[member[at]] = share(at, seats, above, ties)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def draw_greedy(score: F32, member: I64, index: I64, propensity: F64) -> bool:
     """Take the index.size best in order, ties by index, each with probability 1; False as in draw_top_m."""
     if not all_finite(score):

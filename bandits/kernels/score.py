@@ -36,7 +36,7 @@ def bake_edges(sums: I64, prior: float, centre: float, prior_mean: F32, out: F32
         out[e, 1] = 1.0 / precision
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def score_rows(
     slots: U32,
     weights: F32,
@@ -126,7 +126,7 @@ def score_rows(
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def score_dense_cells(
     weights: F32,
     theta: F32,
