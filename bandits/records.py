@@ -50,7 +50,10 @@ EVENT = struct.Struct("<BBBid")
 ENTRY = struct.Struct("<BI")
 FRAME = struct.Struct("<2sHQ16sqH")
 FRAME_MAGIC = b"BF"
+ENTRY_RECEIPT_AT = ENTRY.size + 4
+"""Where the receipt begins in a decision's or events' entry."""
 _FRAME_SUMMED_FROM = 12
+_ORDINAL_AT = struct.calcsize("<BBBBHHQII")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 
@@ -276,6 +279,12 @@ def encode_events(receipt: bytes, events: Sequence[Event]) -> bytes:
     packed = b"".join([EVENT.pack(e.position, e.kind, e.name, e.value, e.raw) for e in events])
     size = 4 + len(receipt) + 2 + len(packed)
     return b"".join((ENTRY.pack(EVENTS, size), _U32.pack(len(receipt)), receipt, _U16.pack(len(events)), packed))
+
+
+def set_ordinal(record: bytearray, receipt_at: int, ordinal: int) -> None:
+    """Give the receipt that begins at a byte of a record its ordinal."""
+    at = receipt_at + _ORDINAL_AT
+    record[at : at + 8] = ordinal.to_bytes(8, "little")
 
 
 def entry_keys(positions: Sequence[Position], contexts: Sequence[ReceiptContext]) -> int:

@@ -31,6 +31,7 @@ class Outcome:
     reward      posted with the receipt, unless it is held back
     chosen      true mean reward of the item served
     best        largest true mean reward among the candidates
+    random      average true mean reward of the candidates
     propensity  of the item served
     """
 
@@ -40,6 +41,7 @@ class Outcome:
     reward: float
     chosen: float
     best: float
+    random: float
 
 
 class Traffic:
@@ -81,9 +83,15 @@ class Traffic:
             served = decision["items"][0]
             place = self._place[served["id"]]
             reward = self._world.reward(self._reward_rng, user, place)
-            best = float(truth[self._candidates(user, embedding, self.asked)].max())
+            possible = truth[self._candidates(user, embedding, self.asked)]
             outcome = Outcome(
-                served["id"], decision["receipt"], served["propensity"], reward, float(truth[place]), best
+                item=served["id"],
+                receipt=decision["receipt"],
+                propensity=served["propensity"],
+                reward=reward,
+                chosen=float(truth[place]),
+                best=float(possible.max()),
+                random=float(possible.mean()),
             )
             outcomes.append(outcome)
             self.asked += 1

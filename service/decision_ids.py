@@ -10,13 +10,12 @@ HOUR_US = 3_600_000_000
 
 @dataclass(slots=True)
 class DecisionId:
-    """boot, hour, partition and first of the bits a decision owns; ordinal is dense per boot and partition."""
+    """boot, hour, partition and first of the bits a decision owns."""
 
     boot: int
     hour: int
     partition: int
     bit: int
-    ordinal: int
 
     def __str__(self) -> str:
         return f"{self.boot:016x}-{self.hour:x}-{self.partition:x}-{self.bit:x}"
@@ -41,14 +40,18 @@ class DecisionIds:
         return self._round
 
     def take(self, partition: int, n_bits: int, now_us: int) -> DecisionId:
-        """The next id of a partition; its ordinal is not used up before `logged`."""
+        """The next id of a partition."""
         hour = now_us // HOUR_US
         if hour > self._hour:
             self._hour = hour
             self._bits = [0] * len(self._bits)
         bit = self._bits[partition]
         self._bits[partition] = bit + n_bits
-        return DecisionId(self.boot, self._hour, partition, bit, self._ordinals[partition])
+        return DecisionId(self.boot, self._hour, partition, bit)
+
+    def ordinal(self, partition: int) -> int:
+        """Ordinal of the next decision that goes to the log, dense per boot and partition."""
+        return self._ordinals[partition]
 
     def logged(self, partition: int) -> None:
         """Count a decision that went to the log."""

@@ -58,7 +58,9 @@ class Feedback:
             appended = [await waiter for waiter in waiting]
         except LogUnavailable as fault:
             for waiter in waiting:
-                waiter.cancel()
+                # The outcome of one that is done has to be looked at, or the loop complains.
+                if not waiter.cancel() and not waiter.cancelled():
+                    waiter.exception()
             detail = f"outcome unknown, retry is safe: {fault}"
             raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)}) from fault
         for _, _, events in checked:

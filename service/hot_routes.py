@@ -16,7 +16,6 @@ from service.node import Node
 from service.problems import CONTENT_TYPE, Problem, invalid
 from service.schemas import (
     Accepted,
-    Decision,
     Decisions,
     FeedbackRequest,
     RecommendBatch,
@@ -77,18 +76,15 @@ class HotRoutes:
         return 200, encode(self._node.recommender.decide(self._decode_recommend(body)))
 
     async def _recommend_batch(self, body: bytes, started: float) -> tuple[int, bytes]:
-        requests = self._decode_batch(body).requests
+        requests, recommender, prepared = self._decode_batch(body).requests, self._node.recommender, []
         for i, request in enumerate(requests):
             try:
-                self._node.recommender.check(request)
+                prepared.append(recommender.prepare(request))
             except Problem as problem:
                 raise problem.at(f"requests[{i}]") from problem
-        decisions: list[Decision] = []
-        for i, request in enumerate(requests):
             if i % BATCH_BREATH == BATCH_BREATH - 1:
                 await asyncio.sleep(0)
-            decisions.append(self._node.recommender.decide(request))
-        return 200, encode(Decisions(decisions))
+        return 200, encode(Decisions([recommender.commit(one) for one in prepared]))
 
     async def _feedback(self, body: bytes, started: float) -> tuple[int, bytes]:
         accepted: Accepted

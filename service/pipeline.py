@@ -54,7 +54,7 @@ class Pipeline(threading.Thread):
         self._updaters, self._replica, self._store, self._loop = updaters, replica, store, loop
         self._metrics, self._refresh_s, self._publish, self._halted = metrics, refresh_s, publish, halted
         self._wake = threading.Event()
-        self._stopping = False
+        self._ending = threading.Event()
         self._checkpoint_s = self._expire_s = time.monotonic()
         self._commit_s = 0.0
         self._behind_s: float | None = None
@@ -74,13 +74,13 @@ class Pipeline(threading.Thread):
 
     def stop(self) -> None:
         """Fold what the log still holds, then end the thread."""
-        self._stopping = True
+        self._ending.set()
         self._wake.set()
         self.join()
 
     def run(self) -> None:
         try:
-            while not self._stopping:
+            while not self._ending.is_set():
                 started = time.monotonic()
                 moved = self._wake.wait(CHECKPOINT_EVERY_S)
                 self._wake.clear()
@@ -88,8 +88,8 @@ class Pipeline(threading.Thread):
                     started = time.monotonic()
                     self._refresh()
                 self._keep_house()
-                if moved and not self._stopping:
-                    time.sleep(max(0.0, self._refresh_s - (time.monotonic() - started)))
+                if moved:
+                    self._ending.wait(max(0.0, self._refresh_s - (time.monotonic() - started)))
             self._fold()
         except Halt as halt:
             logger.error("%s", halt)
@@ -161,7 +161,7 @@ class Pipeline(threading.Thread):
 
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(run)
-            while not self._stopping:
+            while not self._ending.is_set():
                 with contextlib.suppress(TimeoutError):
                     done.result(timeout=0.5)
                     return

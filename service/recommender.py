@@ -11,6 +11,7 @@ import numpy as np
 
 from bandits.records import (
     DEFERRED,
+    ENTRY_RECEIPT_AT,
     MAX_DECISION_KEYS,
     MAX_ENTRY_BYTES,
     MAX_RECEIPT_BYTES,
@@ -23,6 +24,7 @@ from bandits.records import (
     encode_decision,
     encode_receipt,
     entry_keys,
+    set_ordinal,
 )
 from bandits.sampling import Sampler
 from bandits.tables import GraphTable, Scored
@@ -39,6 +41,21 @@ from service.surface import Candidates, Surface, unknown_surface
 DEFAULT_N = 10
 MAX_LOGGED_DISTRIBUTION = 64
 _GREEDY, _UNIFORM = Sampler("greedy"), Sampler("uniform")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A drawn slate of which nothing is logged yet.
+
+    encoded, entry   receipt and log entry, whose ordinal is given by commit
+    decision         the reply, whose receipt is sealed by commit
+    """
+
+    surface: Surface
+    receipt: Receipt
+    encoded: bytes
+    entry: bytes
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +96,8 @@ class Recommender:
         self._default = next(iter(surfaces))
         self._age_s = age_s
 
-    def check(self, request: RecommendRequest) -> tuple[Surface, Candidates, int]:
-        """Surface, candidates and number of served items; Problem where the request is wrong. Leaves no trace."""
+    def _check(self, request: RecommendRequest) -> tuple[Surface, Candidates, int]:
+        """Surface, candidates and number of served items."""
         name = self._default if request.surface is None else request.surface
         surface = self._surfaces.get(name)
         if surface is None:
@@ -96,7 +113,11 @@ class Recommender:
 
     def decide(self, request: RecommendRequest) -> Decision:
         """Draw a slate and log it; Problem, leaving no trace, where the request is wrong."""
-        surface, found, n = self.check(request)
+        return self.commit(self.prepare(request))
+
+    def prepare(self, request: RecommendRequest) -> Prepared:
+        """Draw a slate; Problem where the request is wrong. Leaves no trace until it is committed."""
+        surface, found, n = self._check(request)
         name = surface.name
         now_us = time.time_ns() // 1000
         partition = (
@@ -111,7 +132,7 @@ class Recommender:
             decision.hour,
             partition,
             decision.bit,
-            decision.ordinal,
+            0,
             now_us,
             now_us + self._ttl_us,
             surface.hashed.totals if found.table is None else found.table.totals,
@@ -121,20 +142,55 @@ class Recommender:
             self._positions(surface, found, slate),
             DEFERRED if request.deferred else 0,
         )
-        token = self._log(surface, request, found, slate, mode, receipt)
-        self._metrics.decision(name, mode)
-        return Decision(
+        encoded = encode_receipt(receipt)
+        if len(encoded) > MAX_RECEIPT_BYTES:
+            raise invalid(
+                "n", f"receipt would have {len(encoded)} bytes, at most {MAX_RECEIPT_BYTES}: ask for fewer items"
+            )
+        entry = encode_decision(encoded, self._details(surface, request, found, slate, mode))
+        if len(entry) > MAX_ENTRY_BYTES:
+            raise invalid(
+                "items", f"log entry would have {len(entry)} bytes, at most {MAX_ENTRY_BYTES}: send fewer items"
+            )
+        reply = Decision(
             str(decision),
             name,
             _policy(surface, mode),
             mode,  # type: ignore[arg-type]
             self._served(surface, found, slate, bool(request.explain)),
-            token,
+            "",
             found.scored.item.size,
             self._replica.version,
             int(1000 * self._age_s()),
             **({} if surface.graph is None else {"graph_version": surface.graph.graph.version}),
         )
+        return Prepared(surface, receipt, encoded, entry, reply)
+
+    def commit(self, prepared: Prepared) -> Decision:
+        """Queue the decision's entry and seal its receipt; where it cannot be learned the receipt says so."""
+        receipt, decision = prepared.receipt, prepared.decision
+        encoded, entry = bytearray(prepared.encoded), bytearray(prepared.entry)
+        ordinal = self._ids.ordinal(receipt.partition)
+        set_ordinal(encoded, 0, ordinal)
+        set_ordinal(entry, ENTRY_RECEIPT_AT, ordinal)
+        reason = self._full(prepared.surface, receipt)
+        if not reason:
+            if self._writer.offer(receipt.partition, bytes(entry), entry_keys(receipt.positions, receipt.contexts)):
+                self._ids.logged(receipt.partition)
+            else:
+                reason = "log_queue"
+        if reason:
+            self._metrics.nolearn(reason)
+            encoded[1] |= NOLEARN
+        self._metrics.decision(decision.surface, decision.mode)
+        decision.receipt = self._signer.seal(bytes(encoded))
+        return decision
+
+    def _full(self, surface: Surface, receipt: Receipt) -> str:
+        if len(surface.arms) + len(receipt.positions) <= surface.settings.max_arms:
+            return ""
+        unseen = sum(position.arm not in surface.arms for position in receipt.positions)
+        return "max_arms" if unseen and len(surface.arms) + unseen > surface.settings.max_arms else ""
 
     def _check_keys(self, n: int, found: Candidates) -> None:
         keys = n * (found.context.slots.size + 1) + 10
@@ -164,34 +220,6 @@ class Recommender:
         if found.table is None:
             return tuple(Position(arm, item, p, ()) for arm, item, p, _ in rows)
         return tuple(Position(arm, item, p, ((0, mask),)) for arm, item, p, mask in rows)
-
-    def _log(
-        self, surface: Surface, request: RecommendRequest, found: Candidates, slate: _Slate, mode: str, receipt: Receipt
-    ) -> str:
-        """Queue the decision's entry and seal its receipt; where it cannot be learned the receipt says so."""
-        reason = ""
-        if len(surface.arms) + len(receipt.positions) > surface.settings.max_arms:
-            unseen = any(position.arm not in surface.arms for position in receipt.positions)
-            reason = "max_arms" if unseen else ""
-        encoded = encode_receipt(receipt)
-        if len(encoded) > MAX_RECEIPT_BYTES:
-            raise invalid(
-                "n", f"receipt would have {len(encoded)} bytes, at most {MAX_RECEIPT_BYTES}: ask for fewer items"
-            )
-        entry = encode_decision(encoded, self._details(surface, request, found, slate, mode))
-        if len(entry) > MAX_ENTRY_BYTES:
-            raise invalid(
-                "items", f"log entry would have {len(entry)} bytes, at most {MAX_ENTRY_BYTES}: send fewer items"
-            )
-        if not reason:
-            if self._writer.offer(receipt.partition, entry, entry_keys(receipt.positions, receipt.contexts)):
-                self._ids.logged(receipt.partition)
-                return self._signer.seal(encoded)
-            reason = "log_queue"
-        self._metrics.nolearn(reason)
-        flagged = bytearray(encoded)
-        flagged[1] |= NOLEARN
-        return self._signer.seal(bytes(flagged))
 
     def _details(
         self, surface: Surface, request: RecommendRequest, found: Candidates, slate: _Slate, mode: str
@@ -242,18 +270,25 @@ class Recommender:
         context, table, scale = found.context, found.table, surface.rewards.scale
         if table is None:
             return []
+        item_id = found.ids[int(found.scored.item[candidate])]
+        arm, item = np.array([surface.arm(item_id)], np.uint64), np.empty(0, np.int32)
+        active = np.ones(context.slots.size, np.bool_)
+        if isinstance(table, GraphTable):
+            item = np.array([table.graph.index.get(item_id, -1)], np.int32)
+            active = table.graph.edges_of(item, context.slots)[0] >= 0
+        total = float(context.weights[active].sum()) or 1.0
         contributions = []
-        for k in range(context.slots.size):
+        for k, weight in enumerate(context.weights.tolist()):
             one = type(context)(context.slots[k : k + 1], context.quanta[k : k + 1])
-            place = int(found.scored.item[candidate])
             if isinstance(table, GraphTable):
-                item = table.graph.index.get(found.ids[place], -1)
-                scored = table.upper_bounds_of(np.array([item], np.int32), one)
+                scored = table.upper_bounds_of(item, one)
             else:
-                arm = np.array([surface.arm(found.ids[place])], np.uint64)
                 scored = table.upper_bounds(self._replica.cells, arm, one)
             value = (float(scored.mean[0]) - table.centre) * scale
-            contributions.append(Contribution(int(context.slots[k]), float(one.weights[0]), value))
+            if table.learning.variant == "weights":
+                # A slot alone is divided by its own weight, the mean by all of them.
+                value *= weight / total
+            contributions.append(Contribution(int(context.slots[k]), weight, value))
         return contributions
 
 
