@@ -20,8 +20,8 @@ from load_tests.client import Client
 from load_tests.demo_meter import EXPLORED_BELOW, Meter
 from load_tests.demo_view import ABOUT, WINDOW, panel, plain_line, summary
 from load_tests.server import ServerFailed, serve
-from load_tests.traffic import Traffic
-from service.cli import UsageError
+from load_tests.traffic import RequestFailed, Traffic
+from service.errors import UsageError
 
 HELP = "watch a server learn: simulated traffic over HTTP with a live display"
 EXAMPLE = f"""The figures are of the last {WINDOW:,} requests. p99: of the recommendations, as the client sees them.
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             ended = _play(args.world, args.port, requests, seconds, meter, show)
     except KeyboardInterrupt:
         pass
-    except ServerFailed as fault:
+    except (ServerFailed, RequestFailed, ConnectionError, TimeoutError) as fault:
         raise UsageError(str(fault)) from fault
     spent_s = meter.end_s[-1] - meter.start_s[0] if len(meter) else 0.0
     if args.json:

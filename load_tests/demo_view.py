@@ -22,8 +22,8 @@ _LABEL = 5
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 ABOUT: Mapping[str, str] = MappingProxyType(
     {
-        "digits": "1,797 scanned digits ask which of ten classes they are; the reward is 1 when it is right",
-        "shop": "4,096 shoppers with named features, 200 items and 40 that arrive on the way; the reward is a click",
+        "digits": "1,797 scanned digits, each shown one of ten classes; reward 1 when it is right",
+        "shop": "4,096 shoppers, each shown one of up to 240 items; reward 1 when it is clicked",
     }
 )
 
@@ -38,12 +38,21 @@ def panel(world: str, url: str, meter: Meter, done: float, seconds: float, width
     inner = max(width - _CHROME, 20)
     parts: list[RenderableType] = [Text(ABOUT[world], style="dim"), Text()]
     if len(meter):
-        parts += [_figures(meter.last(WINDOW)), Text(), *_chart(meter, inner - _LABEL), Text()]
+        last = meter.last(WINDOW)
+        parts += [
+            _figures(last),
+            Text(f"of the last {last.requests:,}", style="dim"),
+            Text(),
+            *_chart(meter, inner - _LABEL),
+            Text(),
+        ]
     else:
         parts += [Text("waiting for the first answer"), Text()]
     spent = f"{len(meter):,} requests, {seconds:.0f} s"
     bar = Table.grid(padding=(0, 2))
-    bar.add_row(ProgressBar(total=1.0, completed=done, width=max(inner - len(spent) - 2, 8)), spent)
+    bar.add_row(
+        ProgressBar(total=1.0, completed=done, width=max(inner - len(spent) - 2, 8), complete_style="cyan"), spent
+    )
     return Panel(
         Group(*parts, bar),
         title=f"[bold]banditd demo[/] · {world}",
@@ -74,15 +83,15 @@ def summary(world: str, meter: Meter, seconds: float, ended: str) -> str:
     why = " (stopped)" if ended == "interrupted" else ""
     return "\n".join(
         (
-            f"{world}: {len(meter):,} requests in {seconds:.1f} s{why}, {whole.requests_per_s:.0f} requests/s, "
-            f"a recommendation p50 {whole.p50_ms:.1f} ms, p99 {whole.p99_ms:.1f} ms",
-            f"  mean reward  first {first.requests:,}: {first.mean_reward:.3f}   "
-            f"last {last.requests:,}: {last.mean_reward:.3f}   "
-            f"(random {meter.random_reward:.3f}, best possible {meter.upper_bound:.3f})",
-            f"  exploration  first {first.requests:,}: {first.exploration:.0%}   "
-            f"last {last.requests:,}: {last.exploration:.0%}",
+            f"{world}: {len(meter):,} requests in {seconds:.1f} s{why}, {whole.requests_per_s:.0f}/s; "
+            f"recommend p50 {whole.p50_ms:.1f} ms, p99 {whole.p99_ms:.1f} ms",
+            f"  mean reward   first {first.requests:<6,} {first.mean_reward:.3f}   "
+            f"last {last.requests:<6,} {last.mean_reward:.3f}",
+            f"                random choice {meter.random_reward:.3f}   best possible {meter.upper_bound:.3f}",
+            f"  exploration   first {first.requests:<6,} {first.exploration:5.0%}   "
+            f"last {last.requests:<6,} {last.exploration:5.0%}",
             "",
-            "Next: a server of your own, and a first question from another terminal",
+            "Next: a server of your own, and a first request from another terminal",
             "  banditd serve",
             "  curl -s http://127.0.0.1:8080/v1/recommend -H 'content-type: application/json' \\",
             '    -d \'{"features": {"country=IN": 1}, "items": ["a", "b", "c"], "n": 1}\'',
@@ -95,12 +104,12 @@ def _figures(last: Figures) -> Table:
     shown = (
         (f"{last.requests_per_s:,.0f}", "requests/s"),
         (f"{last.p99_ms:.1f} ms", "p99"),
-        (f"{last.mean_reward:.3f}", f"mean reward, last {last.requests:,}"),
+        (f"{last.mean_reward:.3f}", "mean reward"),
         (f"{last.exploration:.0%}", "exploration"),
     )
     for _ in shown:
         table.add_column(ratio=1)
-    table.add_row(*(Text(value, style="bold green") for value, _ in shown))
+    table.add_row(*(Text(value, style="bold") for value, _ in shown))
     table.add_row(*(Text(name, style="dim") for _, name in shown))
     return table
 

@@ -56,7 +56,8 @@ class Report(TypedDict):
 
     rows: list[Row]
     ratio: float
-    ratio_spread: tuple[float, float]
+    ratio_quartile_1: float
+    ratio_quartile_3: float
     cpu_ratio: float | None
     candidates: float
     pairs: int
@@ -133,11 +134,12 @@ def throughput(
     ratios = [a.outcome.requests_s / b.outcome.requests_s for a, b in zip(mine, theirs, strict=True)]
     rows = [_row(name, measured) for name, measured in runs.items()]
     cpu, cpu_theirs = (row["server_cpu_us"] for row in rows)
-    quartiles = np.percentile(ratios, (25, 75)).tolist()
+    low, high = np.percentile(ratios, (25, 75)).tolist()
     return Report(
         rows=rows,
         ratio=median(ratios),
-        ratio_spread=(quartiles[0], quartiles[1]),
+        ratio_quartile_1=low,
+        ratio_quartile_3=high,
         cpu_ratio=None if cpu is None or cpu_theirs is None else cpu_theirs / cpu,
         candidates=candidates,
         pairs=pairs,

@@ -41,6 +41,7 @@ def create_app(node: Node) -> Asgi:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _fault)
     app.openapi = with_hot_routes(app.openapi)  # type: ignore[method-assign]
     return HotRoutes(cast(Asgi, app), node)
 
@@ -68,6 +69,11 @@ async def _validation_error(request: Request, fault: Exception) -> Response:
         raise fault
     errors = [FieldError(_path(error), error["msg"]) for error in fault.errors()]
     return respond(Problem(422, f"{errors[0].path}: {errors[0].message}", errors))
+
+
+async def _fault(request: Request, fault: Exception) -> Response:
+    """Starlette raises the fault again once this is sent, so that it is logged."""
+    return respond(Problem(500, "a fault of the server; its log has more"))
 
 
 def _path(error: dict[str, Any]) -> str:

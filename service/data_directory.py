@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from service.errors import UsageError
@@ -35,17 +36,17 @@ class DataDirectory:
         self.path = path
         self.graphs = path / "graphs"
         self.graphs.mkdir(exist_ok=True)
-        try:
-            self.log = SqliteLog(path / "log.sqlite", partitions)
-            self.store = CheckpointedStore(MemoryStore(partitions), SqliteStore(path / "state.sqlite", partitions))
-        except UnusableFile as fault:
-            os.close(self._lock)
-            raise UsageError(str(fault)) from fault
+        with ExitStack() as opened:
+            opened.callback(os.close, self._lock)
+            try:
+                self.log = SqliteLog(path / "log.sqlite", partitions)
+                opened.callback(self.log.close)
+                self.store = CheckpointedStore(MemoryStore(partitions), SqliteStore(path / "state.sqlite", partitions))
+            except UnusableFile as fault:
+                raise UsageError(str(fault)) from fault
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Checkpoint, close the files and let the folder go."""
-        try:
+        with self._opened:
             self.store.close()
-        finally:
-            self.log.close()
-            os.close(self._lock)

@@ -24,15 +24,25 @@ class DecisionId:
 class DecisionIds:
     """Gives out ids of one process. Make a new one after a fork: boot is drawn here.
 
+    idle_us   a partition without a decision for so long begins a new boot: the fold forgets a boot once its receipts
+              have expired, and would take its next ordinal for so many lost decisions
+
     A clock that steps back keeps the later hour, so that bits of an hour are given once.
     """
 
-    def __init__(self, n_partitions: int) -> None:
+    def __init__(self, n_partitions: int, idle_us: int) -> None:
+        self._idle_us = idle_us
+        self._hour = self._round = 0
+        self._used_us = [0] * n_partitions
+        self._ordinals: dict[tuple[int, int], int] = {}
+        self.boot = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        # Decisions drawn under the boot before may still be on their way to the log.
+        self._ordinals = {key: n for key, n in self._ordinals.items() if key[0] == self.boot}
         self.boot = secrets.randbits(64)
-        self._hour = 0
-        self._bits = [0] * n_partitions
-        self._ordinals = [0] * n_partitions
-        self._round = 0
+        self._bits = [0] * len(self._used_us)
 
     def next_partition(self) -> int:
         """Partitions in turn, for decisions without a user."""
@@ -45,14 +55,18 @@ class DecisionIds:
         if hour > self._hour:
             self._hour = hour
             self._bits = [0] * len(self._bits)
+        if 0 < self._used_us[partition] < now_us - self._idle_us:
+            self._used_us = [0] * len(self._bits)
+            self._begin()
+        self._used_us[partition] = max(now_us, self._used_us[partition])
         bit = self._bits[partition]
         self._bits[partition] = bit + n_bits
         return DecisionId(self.boot, self._hour, partition, bit)
 
-    def ordinal(self, partition: int) -> int:
+    def ordinal(self, boot: int, partition: int) -> int:
         """Ordinal of the next decision that goes to the log, dense per boot and partition."""
-        return self._ordinals[partition]
+        return self._ordinals.get((boot, partition), 0)
 
-    def logged(self, partition: int) -> None:
+    def logged(self, boot: int, partition: int) -> None:
         """Count a decision that went to the log."""
-        self._ordinals[partition] += 1
+        self._ordinals[boot, partition] = self.ordinal(boot, partition) + 1

@@ -32,10 +32,17 @@ class Feedback:
     """Checks posted events against their receipts and appends them; used on the event loop."""
 
     def __init__(
-        self, signer: Signer, writer: LogWriter, generations: Generations, metrics: Metrics, surfaces: Sequence[str]
+        self,
+        signer: Signer,
+        writer: LogWriter,
+        generations: Generations,
+        metrics: Metrics,
+        *,
+        surfaces: Sequence[str],
+        partitions: int,
     ) -> None:
         self._signer, self._writer, self._generations = signer, writer, generations
-        self._metrics, self._surfaces = metrics, frozenset(surfaces)
+        self._metrics, self._surfaces, self._partitions = metrics, frozenset(surfaces), partitions
 
     async def accept(self, request: FeedbackRequest, received_s: float) -> tuple[Accepted, list[Appended]]:
         """Append all events, or none where any is wrong; returns when they are in the log.
@@ -99,6 +106,8 @@ class Feedback:
             raise Problem(400, f"receipt is of surface {receipt.surface!r}, not {one.surface!r}")
         if receipt.expires_us < time.time_ns() // 1000:
             raise Problem(400, "receipt is expired")
+        if receipt.partition >= self._partitions:
+            raise Problem(400, f"receipt is of partition {receipt.partition}, this log has {self._partitions}")
         generation = self._generations.get(receipt.totals)
         if generation is None:
             raise Problem(400, "receipt is of a generation that this data directory does not know")

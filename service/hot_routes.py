@@ -6,6 +6,7 @@ Measured apart from scoring: FastAPI with pydantic costs 127 us of CPU a request
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -28,6 +29,8 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]
+
+logger = logging.getLogger(__name__)
 
 BATCH_BREATH = 32
 """Requests of a batch answered before other connections get their turn."""
@@ -68,6 +71,10 @@ class HotRoutes:
         except Problem as problem:
             self._metrics.refused.labels(str(problem.status)).inc()
             status, content, headers = problem_response(problem)
+        except Exception:
+            logger.exception("%s failed", scope["path"])
+            self._metrics.refused.labels("500").inc()
+            status, content, headers = problem_response(Problem(500, "a fault of the server; its log has more"))
         self._seconds[scope["path"]](time.perf_counter() - started)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})

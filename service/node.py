@@ -37,7 +37,7 @@ from service.tables import Tables
 from service.updater import Halt, Updater
 
 MAX_QUEUED_BYTES = 64 << 20
-GATHER_S = 0.002
+GATHER_S, OFFER_GATHER_S = 0.002, 0.02
 SERVED_POLICIES = ("diag_linucb", "uniform")
 
 
@@ -143,6 +143,7 @@ class Node:
             encode_frame,
             max_queued_bytes=MAX_QUEUED_BYTES,
             gather_s=GATHER_S,
+            offer_gather_s=OFFER_GATHER_S,
             loop=loop,
             on_commit=self.pipeline.committed,
             observe_commit_s=self.metrics.commit_seconds.observe,
@@ -152,7 +153,7 @@ class Node:
             self.replica,
             self.writer,
             signer,
-            DecisionIds(chosen.partitions),
+            DecisionIds(chosen.partitions, idle_us=self.settings.receipts.ttl_s * 10**6),
             self.metrics,
             n_partitions=chosen.partitions,
             user_key=user_key,
@@ -160,7 +161,14 @@ class Node:
             age_s=lambda: self.pipeline.age_s,
             rng=np.random.default_rng(random_bytes.randbits(128)),
         )
-        self.feedback = Feedback(signer, self.writer, self.generations, self.metrics, list(self.surfaces))
+        self.feedback = Feedback(
+            signer,
+            self.writer,
+            self.generations,
+            self.metrics,
+            surfaces=list(self.surfaces),
+            partitions=chosen.partitions,
+        )
         self.pipeline.start()
         gc.collect()
         gc.freeze()

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from service.log import Appended, LogUnavailable
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 5.0
 EXPIRE_EVERY_S = 60.0
 TRIM_EVERY_S = 600.0
+FOLD_S = 0.1
+"""Longest fold before its result is published; under steady load the log's end may never be reached."""
 PUBLISH_CHUNKS = 4000
 """Chunks published in one go; requests get their turn in between."""
 
@@ -56,6 +58,8 @@ class Pipeline(threading.Thread):
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._checkpoint_s = self._expire_s = time.monotonic()
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="banditd-checkpoint")
+        self._copying: Future[int] | None = None
         self._commit_s = 0.0
         self._behind_s: float | None = None
 
@@ -90,7 +94,9 @@ class Pipeline(threading.Thread):
                 self._keep_house()
                 if moved:
                     self._ending.wait(max(0.0, self._refresh_s - (time.monotonic() - started)))
-            self._fold()
+            while self._fold():
+                pass
+            self._copier.shutdown()
         except Halt as halt:
             logger.error("%s", halt)
             self._report(halt)
@@ -104,21 +110,38 @@ class Pipeline(threading.Thread):
 
     def _refresh(self) -> None:
         started = time.monotonic()
-        self._fold()
+        late = self._fold()
         for part in slices(self._replica.poll(), PUBLISH_CHUNKS):
             self._on_loop(partial(self._publish, [part]))
-        self._behind_s = None if self._commit_s < started else started
+        if late:
+            self._wake.set()
+        else:
+            self._behind_s = None if self._commit_s < started else started
 
-    def _fold(self) -> None:
+    def _fold(self) -> bool:
+        """Fold what the log holds now, the partitions in turn; whether FOLD_S did not suffice for all of it."""
         started = time.perf_counter()
-        for updater in self._updaters:
-            try:
-                while updater.step():
-                    pass
-            except (LogUnavailable, StoreUnavailable) as fault:
-                logger.warning("partition %d is not folded for now: %s", updater.partition, fault)
-                updater.claim()
+        behind = self._updaters
+        stops = [self._stop_of(updater) for updater in behind]
+        while behind and time.perf_counter() - started < FOLD_S:
+            behind = [u for u in behind if u.meta.next < stops[u.partition] and self._step(u)]
         self._metrics.fold_seconds.inc(time.perf_counter() - started)
+        return bool(behind)
+
+    def _stop_of(self, updater: Updater) -> int:
+        try:
+            return self._log.bounds(updater.partition)[1]
+        except LogUnavailable as fault:
+            logger.warning("partition %d is not folded for now: %s", updater.partition, fault)
+            return 0
+
+    def _step(self, updater: Updater) -> bool:
+        try:
+            return updater.step() > 0
+        except (LogUnavailable, StoreUnavailable) as fault:
+            logger.warning("partition %d is not folded for now: %s", updater.partition, fault)
+            updater.claim()
+            return False
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -126,15 +149,22 @@ class Pipeline(threading.Thread):
             self._expire_s = now
             for updater in self._updaters:
                 updater.expire()
-        if now - self._checkpoint_s > CHECKPOINT_EVERY_S:
+        if self._copying is not None and self._copying.done():
+            self._copied(self._copying)
+            self._copying = None
+        if now - self._checkpoint_s > CHECKPOINT_EVERY_S and self._copying is None:
             self._checkpoint_s = now
-            try:
-                self._store.checkpoint()
-                self._metrics.checkpoints.labels("written").inc()
-                self._trim()
-            except StoreUnavailable as fault:
-                self._metrics.checkpoints.labels("failed").inc()
-                logger.warning("checkpoint failed, the log keeps what it would hold: %s", fault)
+            # Beside the fold: after busy seconds a checkpoint takes a second of its own.
+            self._copying = self._copier.submit(self._store.checkpoint)
+
+    def _copied(self, copying: Future[int]) -> None:
+        try:
+            copying.result()
+            self._metrics.checkpoints.labels("written").inc()
+            self._trim()
+        except StoreUnavailable as fault:
+            self._metrics.checkpoints.labels("failed").inc()
+            logger.warning("checkpoint failed, the log keeps what it would hold: %s", fault)
 
     def _trim(self) -> None:
         """Drop frames older than retention_s; what is folded and checkpointed needs them no more."""

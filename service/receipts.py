@@ -31,7 +31,7 @@ class Signer:
         for secret in secrets:
             if len(secret) < MIN_SECRET_BYTES:
                 raise ValueError(f"a receipt secret needs >= {MIN_SECRET_BYTES} bytes, got {len(secret)}")
-        # Copied for each receipt: hmac.digest would hand the interpreter to the fold, which costs 50 us when that is busy.
+        # Copied for each receipt: hmac.digest lets go of the interpreter, which costs 50 us beside a busy fold.
         self._hmacs = {key_id(secret): hmac.new(secret, digestmod=sha256) for secret in secrets}
         self._current = self._hmacs[key_id(secrets[0])]
         self._head = bytes((TOKEN_VERSION,)) + key_id(secrets[0])

@@ -170,13 +170,13 @@ class Recommender:
         """Queue the decision's entry and seal its receipt; where it cannot be learned the receipt says so."""
         receipt, decision = prepared.receipt, prepared.decision
         encoded, entry = bytearray(prepared.encoded), bytearray(prepared.entry)
-        ordinal = self._ids.ordinal(receipt.partition)
+        ordinal = self._ids.ordinal(receipt.boot, receipt.partition)
         set_ordinal(encoded, 0, ordinal)
         set_ordinal(entry, ENTRY_RECEIPT_AT, ordinal)
         reason = self._full(prepared.surface, receipt)
         if not reason:
             if self._writer.offer(receipt.partition, bytes(entry), entry_keys(receipt.positions, receipt.contexts)):
-                self._ids.logged(receipt.partition)
+                self._ids.logged(receipt.boot, receipt.partition)
             else:
                 reason = "log_queue"
         if reason:

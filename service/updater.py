@@ -13,7 +13,7 @@ import msgspec
 
 from bandits.mirror import Meta, Mirror, decode_meta, encode_meta
 from bandits.records import FOLD_VERSION, RecordError, frame_append_us, frame_checksum
-from service.log import FeedbackLog, OutOfRange
+from service.log import FeedbackLog, Frame, OutOfRange
 from service.store import MAX_KEYS, Fenced, Gap, ParameterStore
 
 RING = 256
@@ -59,7 +59,7 @@ class Updater:
         partition: int,
         *,
         max_keys: int = 400,
-        max_frames: int = 512,
+        max_frames: int = 64,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._log, self._store, self.partition = log, store, partition
@@ -69,6 +69,7 @@ class Updater:
 
     def claim(self) -> None:
         """Take the partition over and rebuild the mirror from the store; Halt where the two do not fit the log."""
+        self._ahead: list[Frame] = []
         claim = self._store.claim(self.partition)
         self._token = claim.token
         start, stop = self._log.bounds(self.partition)
@@ -112,7 +113,7 @@ class Updater:
     def step(self) -> int:
         """Fold what the log has beyond next, up to the bounds; returns how many frames moved into the store."""
         try:
-            frames = self._log.read(self.partition, self.meta.next, self._max_frames)
+            frames = self._ahead or self._log.read(self.partition, self.meta.next, self._max_frames)
         except OutOfRange as fault:
             raise self._lost_frames(str(fault)) from fault
         if not frames:
@@ -138,6 +139,7 @@ class Updater:
             return 0
         moved = meta.next - self.meta.next
         self.meta = meta
+        self._ahead = frames[moved:]
         return moved
 
     def _fold(self, offset: int, body: bytes, append_us: int, meta: Meta) -> None:

@@ -1,0 +1,133 @@
+"""banditd bench: every comparison that the documents quote, made anew and written down."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from load_tests.report import Cell, Document, Result, Rows, machine, show, write
+from service.errors import UsageError
+
+HELP = "measure this version and write the tables down"
+EXAMPLE = """example:
+  banditd bench
+  banditd bench throughput --json
+  banditd bench digits --quick"""
+
+
+def run_throughput(quick: bool) -> Result:
+    """Requests a second beside a bare FastAPI + pydantic endpoint, decision logging on."""
+    from load_tests.throughput import throughput
+
+    report = throughput(pairs=3, requests=500, n_clusters=32, n_items=20_000) if quick else throughput()
+    return Result(rows=_plain(report["rows"]), figures=_figures(report))
+
+
+def run_kernels(quick: bool) -> Result:
+    """A scored Plackett-Luce top 10 of 5,120 edges beside reading the same rows once."""
+    from load_tests.kernels import measure
+
+    return Result(rows=[measure(n_sets=5, rounds=3) if quick else measure()], figures={})
+
+
+def run_visibility(quick: bool) -> Result:
+    """From posting a reward to the first answer whose scores show it."""
+    from load_tests.visibility import visibility
+
+    report = visibility(rewards=10, n_clusters=32, n_items=20_000) if quick else visibility()
+    return Result(rows=_plain(report["rows"]), figures=_figures(report))
+
+
+def run_delay(quick: bool) -> Result:
+    """Simulated worlds with scores frozen for 2,000 requests at a time, in process."""
+    from load_tests.delay import delay_table
+
+    return Result(
+        rows=_plain(delay_table([0], rounds=2000, delay=500) if quick else delay_table([0, 1, 2])), figures={}
+    )
+
+
+def run_digits(quick: bool) -> Result:
+    """Learning on scanned digits over HTTP, beside full LinUCB and random choice."""
+    from load_tests.digits import digits_table
+
+    found = digits_table(1, 500, progress=_say) if quick else digits_table(progress=_say)
+    return Result(rows=_plain(found), figures={})
+
+
+def run_worlds(quick: bool) -> Result:
+    """Simulated worlds over HTTP, beside random choice and the best possible."""
+    from load_tests.worlds import worlds_table
+
+    found = worlds_table(seeds=(0,), requests=640, progress=_say) if quick else worlds_table(progress=_say)
+    return Result(rows=_plain(found), figures={})
+
+
+def run_delay_http(quick: bool) -> Result:
+    """The delay comparison over HTTP."""
+    from load_tests.worlds import delay_over_http
+
+    found = delay_over_http(requests=500, delay=250, progress=_say) if quick else delay_over_http(progress=_say)
+    return Result(rows=_plain(found), figures={})
+
+
+BENCHMARKS: Mapping[str, Callable[[bool], Result]] = MappingProxyType(
+    {
+        "digits": run_digits,
+        "worlds": run_worlds,
+        "delay": run_delay,
+        "delay_http": run_delay_http,
+        "visibility": run_visibility,
+        "throughput": run_throughput,
+        "kernels": run_kernels,
+    }
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help=f"{' | '.join(BENCHMARKS)}; without it all of them, one after another"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works; writes nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, write the results and return exit status 0. Raises UsageError for an unknown name."""
+    names = list(BENCHMARKS) if args.name is None else [args.name]
+    if names[0] not in BENCHMARKS:
+        raise UsageError(f"{names[0]!r} is no benchmark; they are {', '.join(BENCHMARKS)}")
+    documents = {}
+    for name in names:
+        _say(f"bench {name}: {_about(name)}")
+        result = BENCHMARKS[name](args.quick)
+        document = Document(name=name, about=_about(name), machine=machine(), **result)
+        documents[name] = document
+        if not args.json:
+            show(document)
+        if not args.quick:
+            for path in write(document):
+                _say(f"bench {name}: wrote {path}")
+    if args.json:
+        print(json.dumps(documents[names[0]] if args.name else documents))
+    return 0
+
+
+def _figures(report: Mapping[str, object]) -> dict[str, Cell]:
+    return {key: value for key, value in report.items() if isinstance(value, Cell)}
+
+
+def _about(name: str) -> str:
+    return BENCHMARKS[name].__doc__ or ""
+
+
+def _plain(rows: Sequence[Mapping[str, object]]) -> Rows:
+    return [{key: value for key, value in row.items() if isinstance(value, Cell)} for row in rows]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
