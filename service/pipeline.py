@@ -26,6 +26,8 @@ EXPIRE_EVERY_S = 60.0
 TRIM_EVERY_S = 600.0
 FOLD_S = 0.1
 """Longest fold before its result is published; under steady load the log's end may never be reached."""
+LATE_S, ALONE_S = 0.25, 0.02
+"""From this age of the scores on, the fold gets the interpreter to itself for so long at a time."""
 PUBLISH_CHUNKS = 4000
 """Chunks published in one go; requests get their turn in between."""
 
@@ -94,7 +96,7 @@ class Pipeline(threading.Thread):
                 self._keep_house()
                 if moved:
                     self._ending.wait(max(0.0, self._refresh_s - (time.monotonic() - started)))
-            while self._fold():
+            while self._fold(FOLD_S):
                 pass
             self._copier.shutdown()
         except Halt as halt:
@@ -110,7 +112,7 @@ class Pipeline(threading.Thread):
 
     def _refresh(self) -> None:
         started = time.monotonic()
-        late = self._fold()
+        late = self._fold_alone() if self.age_s > LATE_S else self._fold(FOLD_S)
         for part in slices(self._replica.poll(), PUBLISH_CHUNKS):
             self._on_loop(partial(self._publish, [part]))
         if late:
@@ -118,12 +120,22 @@ class Pipeline(threading.Thread):
         else:
             self._behind_s = None if self._commit_s < started else started
 
-    def _fold(self) -> bool:
-        """Fold what the log holds now, the partitions in turn; whether FOLD_S did not suffice for all of it."""
+    def _fold_alone(self) -> bool:
+        """Fold while the loop's thread waits: more decisions than the fold can follow must not age the scores."""
+        done = threading.Event()
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(done.wait, ALONE_S)
+        try:
+            return self._fold(ALONE_S)
+        finally:
+            done.set()
+
+    def _fold(self, at_most_s: float) -> bool:
+        """Fold what the log holds now, the partitions in turn; whether the time did not suffice for all of it."""
         started = time.perf_counter()
         behind = self._updaters
         stops = [self._stop_of(updater) for updater in behind]
-        while behind and time.perf_counter() - started < FOLD_S:
+        while behind and time.perf_counter() - started < at_most_s:
             behind = [u for u in behind if u.meta.next < stops[u.partition] and self._step(u)]
         self._metrics.fold_seconds.inc(time.perf_counter() - started)
         return bool(behind)
