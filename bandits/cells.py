@@ -35,11 +35,7 @@ class CellTable:
 
     def __init__(self, rows: int = _ROWS, cells: int = _CELLS) -> None:
         self.arrays = Chunks(
-            make_index(rows),
-            np.zeros(rows, np.uint64),
-            np.zeros(rows, np.int64),
-            np.zeros(rows, np.uint8),
-            np.zeros(rows, np.uint8),
+            make_index(rows, kernel.ROW_COLUMNS),
             np.zeros(rows, np.int32),
             np.zeros((cells, 3), np.int64),
             np.full(kernel.N_CLASSES, -1, np.int64),
@@ -64,10 +60,9 @@ class CellTable:
         """Arrays with room for so many more cells, however they fall into chunks."""
         a = self.arrays
         n, top = self.n_chunks, int(a.state[TOP])
-        if n + cells > a.mask.size:
-            rows = max(2 * a.mask.size, n + cells)
-            columns = ("mask", "block", "size", "dirty", "changed")
-            a = a._replace(keys=grown(a.keys, rows), **{c: longer(getattr(a, c), rows) for c in columns})
+        if n + cells > len(a.keys.rows):
+            rows = max(2 * len(a.keys.rows), n + cells)
+            a = a._replace(keys=grown(a.keys, rows), changed=longer(a.changed, rows))
         # An addition takes at most a block of 64 beside the one it leaves.
         if top + 65 * cells > len(a.arena):
             a = a._replace(arena=longer(a.arena, max(2 * len(a.arena), top + 65 * cells)))
@@ -91,7 +86,7 @@ class CellTable:
         """Rows of the chunks that changed since the last call, in the order they changed."""
         a = self.arrays
         rows: npt.NDArray[np.int32] = a.changed[: int(a.state[kernel.N_CHANGED])].copy()
-        a.dirty[rows] = 0
+        a.keys.rows[rows, kernel.DIRTY] = 0
         a.state[kernel.N_CHANGED] = 0
         return rows
 
@@ -101,10 +96,10 @@ class CellTable:
 
     def keys(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.void]:
         """Keys of chunk rows, (n,) of CHUNK_KEY."""
-        index = self.arrays.keys
+        found = self.arrays.keys.rows[rows]
         keys = np.empty(rows.size, CHUNK_KEY)
         keys["prefix"] = b"c"
-        keys["table"], keys["arm"], keys["chunk"] = index.a[rows], index.b[rows], index.c[rows]
+        keys["table"], keys["arm"], keys["chunk"] = found[:, 0], found[:, 1], found[:, 2]
         return keys
 
     def values(self, rows: npt.NDArray[np.int32]) -> dict[bytes, bytes]:
@@ -126,7 +121,7 @@ class CellTable:
             return
         n_cells = int((start[-1] - 2 * keys.size) // 3)
         own, sums = self.reserve(n_cells + keys.size), total.reserve(n_cells + keys.size)
-        table, arm, chunk = (np.ascontiguousarray(keys[name]) for name in ("table", "arm", "chunk"))
+        table, arm, chunk = (keys[name].astype(np.uint64) for name in ("table", "arm", "chunk"))
         kernel.replace(own, sums, table, arm, chunk, words, start)
 
 

@@ -121,8 +121,8 @@ class Mirror:
             ("names", cells + 101, ("name",)),
         ):
             old: Index = getattr(s, index)
-            if old.a.size - int(old.used[0]) < extra:
-                rows = max(2 * old.a.size, int(old.used[0]) + extra)
+            if len(old.rows) - int(old.used[0]) < extra:
+                rows = max(2 * len(old.rows), int(old.used[0]) + extra)
                 updates[index] = grown(old, rows)
                 updates |= {column: longer(getattr(s, column), rows) for column in columns}
         if s.text.size - int(s.clock[1]) < text:
@@ -155,7 +155,7 @@ class Mirror:
         values |= zip(split(_keys(TOTAL_KEY, b"b", s.boots, rows)), _split_rows(s.boot[rows]), strict=True)
         for row in range(self._names_sent, int(s.names.used[0])):
             start, stop = s.name[row].tolist()
-            values[b"n" + int(s.names.a[row]).to_bytes(8, "little")] = s.text[start:stop].tobytes()
+            values[b"n" + int(s.names.rows[row, 0]).to_bytes(8, "little")] = s.text[start:stop].tobytes()
         self._names_sent = int(s.names.used[0])
         return values
 
@@ -194,7 +194,7 @@ class Mirror:
         self._grow(len(names), sum(map(len, names.values())))
         s = self._state
         for key, text in names.items():
-            row = insert(s.names, np.uint64(int.from_bytes(key[1:], "little")), np.uint64(0), np.uint32(0))
+            row = insert(s.names, np.uint64(int.from_bytes(key[1:], "little")), np.uint64(0), np.uint64(0))
             start = int(s.clock[1])
             s.name[row] = start, start + len(text)
             s.text[start : start + len(text)] = np.frombuffer(text, np.uint8)
@@ -207,9 +207,9 @@ class Mirror:
         keys = np.frombuffer(b"".join(values), key)
         rows = max(256, 2 * keys.size)
         table = make_index(rows)
-        table.a[: keys.size] = keys[key.names[1]] if key.names else 0
+        table.rows[: keys.size, 0] = keys[key.names[1]] if key.names else 0
         if key is DEDUPE_KEY:
-            table.b[: keys.size] = keys["hour_chunk"]
+            table.rows[: keys.size, 1] = keys["hour_chunk"]
         table.used[0] = keys.size
         rehash(table)
         updates: dict[str, Any] = {column: longer(getattr(self._state, column)[:0], rows) for column in columns}
@@ -223,15 +223,15 @@ class Mirror:
         self._state = self._state._replace(**updates)
 
     def has_arm(self, arm: int) -> bool:
-        return bool(find(self._state.names, np.uint64(arm), np.uint64(0), np.uint32(0)) >= 0)
+        return bool(find(self._state.names, np.uint64(arm), np.uint64(0), np.uint64(0)) >= 0)
 
 
 def _keys(dtype: np.dtype[Any], prefix: bytes, index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
     keys = np.empty(rows.size, dtype)
     keys["prefix"] = prefix
-    keys[(dtype.names or ())[1]] = index.a[rows]
+    keys[(dtype.names or ())[1]] = index.rows[rows, 0]
     if dtype is DEDUPE_KEY:
-        keys["hour_chunk"] = index.b[rows]
+        keys["hour_chunk"] = index.rows[rows, 1]
     return keys
 
 
@@ -243,7 +243,7 @@ def _split_rows(rows: npt.NDArray[np.int64]) -> list[bytes]:
 def _keep(index: Index, rows: npt.NDArray[np.int64], columns: tuple[npt.NDArray[Any], ...]) -> None:
     if rows.size == int(index.used[0]):
         return
-    for array in (index.a, index.b, index.c, *columns):
+    for array in (index.rows, *columns):
         array[: rows.size] = array[rows]
     index.used[0] = rows.size
     rehash(index)

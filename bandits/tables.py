@@ -158,7 +158,7 @@ def _mean(totals: tuple[int, int]) -> float:
 
 def _arm_index(arm: npt.NDArray[np.uint64]) -> Index:
     index = make_index(max(1, arm.size))
-    index.a[: arm.size] = arm
+    index.rows[: arm.size, 0] = arm
     index.used[0] = arm.size
     rehash(index)
     return index

@@ -62,7 +62,7 @@ def surface_totals(
 
 
 def _rows(cells: CellTable, tables: Sequence[int]) -> list[Row]:
-    wanted = np.isin(cells.arrays.keys.a[: cells.n_chunks], np.array(tables, np.uint64))
+    wanted = np.isin(cells.arrays.keys.rows[: cells.n_chunks, 0], np.array(tables, np.uint64))
     rows = np.flatnonzero(wanted).astype(np.int32)
     return sorted(cells_of(cells.values(rows))) if rows.size else []
 

@@ -25,7 +25,8 @@ class Tables:
         cells = self._replica.cells
         if rows is None:
             rows = np.arange(cells.n_chunks, dtype=np.int32)
-        table, arm = cells.arrays.keys.a[rows], cells.arrays.keys.b[rows]
+        keys = cells.arrays.keys.rows[rows]
+        table, arm = keys[:, 0], keys[:, 1]
         now = time.monotonic()
         for name, surface in self._surfaces.items():
             for served in surface.tables:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from bandits.kernels.chunks import find_cell, popcount
+from bandits.kernels.chunks import BLOCK, MASK, find_cell, lowest, popcount
 from bandits.kernels.index import find
 from bandits.kernels.score import SQUARE_UNIT, SUM_UNIT
 
@@ -40,19 +40,18 @@ def bake_changed(
     without = 0
     for r in range(rows.size):
         row = rows[r]
-        if chunks.keys.a[row] != table:
+        if chunks.keys.rows[row, 0] != table:
             continue
-        mask = chunks.mask[row]
-        item = find(arms, chunks.keys.b[row], np.uint64(0), np.uint32(0))
+        mask = chunks.keys.rows[row, MASK]
+        item = find(arms, chunks.keys.rows[row, 1], np.uint64(0), np.uint64(0))
         if item < 0:
             without += popcount(mask)
             continue
-        cell = chunks.block[row]
-        base = np.int64(chunks.keys.c[row]) * 64
-        for bit in range(64):
-            if not (mask >> np.uint64(bit)) & np.uint64(1):
-                continue
-            slot = base + bit
+        cell = np.int64(chunks.keys.rows[row, BLOCK])
+        base = np.int64(chunks.keys.rows[row, 2]) * 64
+        while mask:
+            slot = base + lowest(mask)
+            mask &= mask - np.uint64(1)
             low, high = np.int64(0), np.int64(0)
             if slot < row_start.size - 1:
                 low, high = row_start[slot], row_start[slot + 1]

@@ -152,9 +152,9 @@ def positions_of(data: Any, at: Any, stop: Any, contexts: Any) -> Any:
 @njit(cache=True, nogil=True)
 def name_is(state: Any, arm: Any, data: Any, at: Any, length: Any) -> Any:
     """Whether the arm goes by this text, which it takes where it has none yet."""
-    row = find(state.names, arm, np.uint64(0), np.uint32(0))
+    row = find(state.names, arm, np.uint64(0), np.uint64(0))
     if row < 0:
-        row = insert(state.names, arm, np.uint64(0), np.uint32(0))
+        row = insert(state.names, arm, np.uint64(0), np.uint64(0))
         start = state.clock[1]
         for i in range(length):
             state.text[start + i] = data[at + i]
@@ -175,9 +175,9 @@ def name_is(state: Any, arm: Any, data: Any, at: Any, length: Any) -> Any:
 def first_time(state: Any, boot: Any, hour: Any, bit: Any, expires: Any) -> Any:
     """Set a dedupe bit; whether it was clear."""
     key = np.uint64(hour) << np.uint64(32) | np.uint64(bit >> 8)
-    row = find(state.dedupe, boot, key, np.uint32(0))
+    row = find(state.dedupe, boot, key, np.uint64(0))
     if row < 0:
-        row = insert(state.dedupe, boot, key, np.uint32(0))
+        row = insert(state.dedupe, boot, key, np.uint64(0))
         state.bits[row, :] = 0
         state.expiry[row] = expires
     word = (bit >> 6) & 3
@@ -194,9 +194,9 @@ def first_time(state: Any, boot: Any, hour: Any, bit: Any, expires: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_ordinal(state: Any, boot: Any, ordinal: Any, expires: Any) -> None:
-    row = find(state.boots, boot, np.uint64(0), np.uint32(0))
+    row = find(state.boots, boot, np.uint64(0), np.uint64(0))
     if row < 0:
-        row = insert(state.boots, boot, np.uint64(0), np.uint32(0))
+        row = insert(state.boots, boot, np.uint64(0), np.uint64(0))
         state.boot[row, 0] = 0
         state.boot[row, 1] = -1
         state.boot[row, 2] = expires
@@ -208,9 +208,9 @@ def count_ordinal(state: Any, boot: Any, ordinal: Any, expires: Any) -> None:
 
 @njit(cache=True, nogil=True)
 def count_total(state: Any, table: Any, impressions: Any, reward: Any) -> None:
-    row = find(state.totals, table, np.uint64(0), np.uint32(0))
+    row = find(state.totals, table, np.uint64(0), np.uint64(0))
     if row < 0:
-        row = insert(state.totals, table, np.uint64(0), np.uint32(0))
+        row = insert(state.totals, table, np.uint64(0), np.uint64(0))
         state.total[row, :] = 0
     state.total[row, 0] = saturating(state.total[row, 0], impressions, state.counts, SATURATED)
     state.total[row, 1] = saturating(state.total[row, 1], reward, state.counts, SATURATED)
@@ -337,12 +337,14 @@ def fold_entries(state: Any, data: Any, at: Any, need: Any) -> Any:
         if ok:
             first, cells, text = positions_of(data, receipt, tail, state.contexts)
             if first >= 0:
-                rows = state.cells.keys.a.size - state.cells.keys.used[0]
+                rows = len(state.cells.keys.rows) - state.cells.keys.used[0]
                 arena = len(state.cells.arena) - state.cells.state[0]
-                names = state.names.a.size - state.names.used[0]
+                names = len(state.names.rows) - state.names.used[0]
                 room = state.text.size - state.clock[1]
-                short = state.dedupe.a.size - state.dedupe.used[0] < 4 or state.boots.a.size == state.boots.used[0]
-                short = short or state.totals.a.size == state.totals.used[0] or names < cells + 100
+                short = (
+                    len(state.dedupe.rows) - state.dedupe.used[0] < 4 or len(state.boots.rows) == state.boots.used[0]
+                )
+                short = short or len(state.totals.rows) == state.totals.used[0] or names < cells + 100
                 if short or rows < cells or arena < 65 * cells or room < text:
                     need[0] = cells
                     need[1] = text
