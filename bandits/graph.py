@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bandits import graph_file
 from bandits.arrays import F32, I32, I64, U32
 from bandits.graph_file import GraphError
-from bandits.kernels.graph import find_edges, first_descent
+from bandits.kernels.graph import edge_masks, find_edges, first_descent
 from bandits.names import arm_key, printable_id
 
 __all__ = ["Graph", "GraphError"]
@@ -173,6 +173,15 @@ class Graph:
         edge = np.empty((len(item), len(slots)), np.int64)
         find_edges(self.row_start, self.row_item, item, slots, edge)
         return edge
+
+    def edge_masks(self, item: I32, slots: U32) -> list[bytes]:
+        """Which slots each item has an edge to: bit k, little-endian, for slot k; empty where it has them all."""
+        size = (len(slots) + 7) // 8
+        mask = np.zeros((len(item), size), np.uint8)
+        edge_masks(self.row_start, self.row_item, item, slots, mask)
+        data, full = mask.tobytes(), ((1 << len(slots)) - 1).to_bytes(size, "little")
+        masks = [data[at : at + size] for at in range(0, len(data), size)] if size else [b""] * len(item)
+        return [b"" if one == full else one for one in masks]
 
 
 def _plain(array: NDArray[_Number]) -> NDArray[_Number]:

@@ -50,6 +50,7 @@ def warm() -> None:
         table.refresh(cells, rows, (1, 1), 0.0)
         context = from_embedding([1.0], graph)
         table.upper_bounds(context)
+        graph.edge_masks(np.zeros(1, np.int32), context.slots)
         table.upper_bounds_of(np.zeros(1, np.int32), context)
     HashedTable(_TABLE, _TOTALS, Learning()).upper_bounds(cells, graph.arm, CONSTANT)
 

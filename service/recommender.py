@@ -26,7 +26,7 @@ from bandits.records import (
     entry_keys,
     set_ordinal,
 )
-from bandits.sampling import Sampler
+from bandits.sampling import Sampler, Uniforms
 from bandits.tables import GraphTable, Scored
 from service.decision_ids import DecisionIds
 from service.log_writer import LogWriter
@@ -91,7 +91,8 @@ class Recommender:
         rng: np.random.Generator,
     ) -> None:
         self._surfaces, self._replica, self._writer, self._signer = surfaces, replica, writer, signer
-        self._ids, self._metrics, self._user_key, self._ttl_us, self._rng = ids, metrics, user_key, ttl_s * 10**6, rng
+        self._ids, self._metrics, self._user_key, self._ttl_us = ids, metrics, user_key, ttl_s * 10**6
+        self._uniforms = Uniforms(rng)
         self._n_partitions = n_partitions
         self._default = next(iter(surfaces))
         self._age_s = age_s
@@ -205,7 +206,7 @@ class Recommender:
         elif mode == "exploit":
             sampler = _GREEDY
         score = scored.mean if sampler is _GREEDY else scored.score
-        items, propensity = sampler.draw(score, n, self._rng.random((n, 2)))
+        items, propensity = sampler.draw(score, n, self._uniforms.take(n))
         return _Slate(items, propensity.tolist(), sampler)
 
     def _contexts(self, found: Candidates) -> tuple[ReceiptContext, ...]:

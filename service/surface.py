@@ -177,10 +177,7 @@ class Surface:
             places = np.fromiter((graph.index.get(found.ids[i], -1) for i in items.tolist()), np.int32, items.size)
         else:
             places = items.astype(np.int32)
-        mask = graph.edges_of(places, found.context.slots) >= 0
-        packed = np.packbits(mask, axis=1, bitorder="little")
-        full = np.all(mask, axis=1)
-        return [b"" if full[i] else packed[i].tobytes() for i in range(items.size)]
+        return graph.edge_masks(places, found.context.slots)
 
 
 def _check_ids(field: str, ids: Sequence[str]) -> None:

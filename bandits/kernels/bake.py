@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from bandits.kernels.chunks import BLOCK, MASK, find_cell, lowest, popcount
+from bandits.kernels.graph import find_edge
 from bandits.kernels.index import find
 from bandits.kernels.score import SQUARE_UNIT, SUM_UNIT
 
@@ -52,19 +53,10 @@ def bake_changed(
         while mask:
             slot = base + lowest(mask)
             mask &= mask - np.uint64(1)
-            low, high = np.int64(0), np.int64(0)
-            if slot < row_start.size - 1:
-                low, high = row_start[slot], row_start[slot + 1]
-            stop = high
-            while low < high:
-                middle = (low + high) >> 1
-                if row_item[middle] < item:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low < stop and row_item[low] == item:
-                pull = prior * (prior_mean[low] - centre) if prior_mean.size else 0.0
-                bake_cell(chunks.arena, cell, prior, centre, pull, edge, low)
+            edge_at = find_edge(row_start, row_item, slot, item) if slot < row_start.size - 1 else -1
+            if edge_at >= 0:
+                pull = prior * (prior_mean[edge_at] - centre) if prior_mean.size else 0.0
+                bake_cell(chunks.arena, cell, prior, centre, pull, edge, edge_at)
             else:
                 without += 1
             cell += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from bandits.arrays import I32, I64, U32
+from bandits.arrays import I32, I64, U8, U32
 
 
 @njit(cache=True)
@@ -22,6 +22,21 @@ def first_descent(row_start: I64, row_item: I32) -> int:
 
 
 @njit(cache=True)
+def find_edge(row_start: I64, row_item: I32, row: np.int64, item: np.int32) -> int:
+    """The edge that joins a row below the number of rows and an item, or -1."""
+    low = row_start[row]
+    high = row_start[row + 1]
+    stop = high
+    while low < high:
+        middle = (low + high) >> 1
+        if row_item[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < stop and row_item[low] == item else -1
+
+
+@njit(cache=True)
 def find_edges(row_start: I64, row_item: I32, item: I32, slots: U32, edge: I64) -> None:
     """Write for each item and slot the edge that joins them, or -1, by binary search in the slot's row.
 
@@ -35,14 +50,17 @@ def find_edges(row_start: I64, row_item: I32, item: I32, slots: U32, edge: I64) 
         if row >= n_rows:
             continue
         for a in range(item.shape[0]):
-            low = row_start[row]
-            high = row_start[row + 1]
-            stop = high
-            while low < high:
-                middle = (low + high) >> 1
-                if row_item[middle] < item[a]:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low < stop and row_item[low] == item[a]:
-                edge[a, k] = low
+            edge[a, k] = find_edge(row_start, row_item, row, item[a])
+
+
+@njit(cache=True)
+def edge_masks(row_start: I64, row_item: I32, item: I32, slots: U32, mask: U8) -> None:
+    """Set bit k of each item's mask, little-endian uint8 (A, ceil(K / 8)) of zeros, where slot k has an edge to it."""
+    n_rows = row_start.shape[0] - 1
+    for k in range(slots.shape[0]):
+        row = np.int64(slots[k])
+        if row >= n_rows:
+            continue
+        for a in range(item.shape[0]):
+            if find_edge(row_start, row_item, row, item[a]) >= 0:
+                mask[a, k >> 3] |= np.uint8(1 << (k & 7))
