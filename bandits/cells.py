@@ -53,8 +53,10 @@ class CellTable:
 
     @property
     def nbytes(self) -> int:
-        """Memory of all arrays, bytes."""
-        return sum(a.nbytes for a in (*self.arrays.keys, *self.arrays[1:]))
+        """Memory in use, bytes; what is reserved beyond it has not been touched."""
+        a = self.arrays
+        rows = self.n_chunks * (a.keys.rows.itemsize * kernel.ROW_COLUMNS + a.changed.itemsize)
+        return int(a.keys.slots.nbytes + rows + a.arena.itemsize * 3 * int(a.state[TOP]))
 
     def reserve(self, cells: int) -> Chunks:
         """Arrays with room for so many more cells, however they fall into chunks."""

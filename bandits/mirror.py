@@ -15,7 +15,7 @@ import numpy.typing as npt
 from bandits.cells import CellTable, decode, longer, split
 from bandits.kernels import fold as kernel
 from bandits.kernels.chunks import N_CHANGED
-from bandits.kernels.index import Index, find, grown, insert, make_index, rehash
+from bandits.kernels.index import Index, grown, insert, make_index, rehash
 from bandits.records import FOLD_VERSION, FRAME, frame_append_us, frame_checksum
 
 TOTAL_KEY = np.dtype([("prefix", "S1"), ("table", "<u8")])
@@ -55,6 +55,7 @@ class Mirror:
         self._cells = CellTable()
         self._need = np.zeros(2, np.int64)
         self._names_sent = 0
+        self._lost_expired = 0
         self._state = kernel.State(
             cells=self._cells.arrays,
             totals=make_index(64),
@@ -89,9 +90,11 @@ class Mirror:
 
     @property
     def lost(self) -> int:
-        """Decisions below each boot's highest logged ordinal of which nothing has arrived."""
-        n = int(self._state.boots.used[0])
-        return int((self._state.boot[:n, 1] + 1 - self._state.boot[:n, 0]).sum())
+        """Decisions below each boot's highest logged ordinal of which nothing has arrived, expired boots included."""
+        return self._lost_expired + self._lost(slice(int(self._state.boots.used[0])))
+
+    def _lost(self, rows: slice | npt.NDArray[np.int64]) -> int:
+        return int((self._state.boot[rows, 1] + 1 - self._state.boot[rows, 0]).sum())
 
     @property
     def nbytes(self) -> int:
@@ -174,6 +177,7 @@ class Mirror:
         _keep(s.dedupe, np.flatnonzero(s.expiry[:n] >= limit), (s.bits, s.expiry, s.dedupe_changed))
         n = int(s.boots.used[0])
         old = np.flatnonzero(s.boot[:n, 2] < limit)
+        self._lost_expired += self._lost(old)
         keys += split(_keys(TOTAL_KEY, b"b", s.boots, old))
         _keep(s.boots, np.flatnonzero(s.boot[:n, 2] >= limit), (s.boot, s.boot_changed))
         return keys
@@ -221,9 +225,6 @@ class Mirror:
             updates[columns[0]][: keys.size] = np.frombuffer(joined, np.int64).reshape(keys.size, -1)
         updates[index] = table
         self._state = self._state._replace(**updates)
-
-    def has_arm(self, arm: int) -> bool:
-        return bool(find(self._state.names, np.uint64(arm), np.uint64(0), np.uint64(0)) >= 0)
 
 
 def _keys(dtype: np.dtype[Any], prefix: bytes, index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:

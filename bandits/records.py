@@ -63,7 +63,7 @@ class RecordError(ValueError):
 
 
 # Not frozen: a frozen dataclass takes twice as long to make, and ten of these are made for every slate.
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ReceiptContext:
     """Slots and weights that positions refer to.
 
@@ -80,7 +80,7 @@ class ReceiptContext:
     arm: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Position:
     """One served item: its key, id, propensity given the earlier positions, and what its cells are.
 
@@ -93,7 +93,7 @@ class Position:
     references: tuple[tuple[int, bytes], ...] = ((0, b""),)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Receipt:
     """All that learning from a decision needs; its encoding is signed and handed to the client.
 

@@ -55,7 +55,8 @@ def run_digits(quick: bool) -> Result:
     from load_tests.digits import digits_table
 
     found = digits_table(1, 500, progress=_say) if quick else digits_table(progress=_say)
-    return Result(rows=_plain(found), figures={})
+    note = "diag_linucb weights is left out: on graphs with softmax weights, as this one, it equals published"
+    return Result(rows=_plain(found), figures={"note": note})
 
 
 def run_worlds(quick: bool) -> Result:
@@ -76,13 +77,13 @@ def run_delay_http(quick: bool) -> Result:
 
 BENCHMARKS: Mapping[str, Callable[[bool], Result]] = MappingProxyType(
     {
-        "digits": run_digits,
-        "worlds": run_worlds,
+        "kernels": run_kernels,
         "delay": run_delay,
+        "digits": run_digits,
         "delay_http": run_delay_http,
+        "worlds": run_worlds,
         "visibility": run_visibility,
         "throughput": run_throughput,
-        "kernels": run_kernels,
     }
 )
 

@@ -13,7 +13,7 @@ from load_tests.client import Client
 from load_tests.server import serve
 from load_tests.traffic import Traffic, play
 
-VARIANTS = ("centred", "published", "weights")
+VARIANTS = ("centred", "published")
 REFERENCES = ("full_linucb", "uniform")
 VARIANT_KEY = "BANDITD_SURFACES__DEFAULT__DIAG_LINUCB__VARIANT"
 STRETCH = 2_000
@@ -75,7 +75,7 @@ def digits_table(
     references: Sequence[str] = REFERENCES,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """Each variant of Diag-LinUCB over HTTP on servers that have default settings otherwise, beside the references.
+    """Variants of Diag-LinUCB over HTTP on servers that have default settings otherwise, beside the references.
 
     Run i of every policy has seed i, and every run a server of its own. `progress` gets a line after each run.
     """

@@ -1,8 +1,13 @@
-"""Results of benchmarks: on a terminal, as JSON and as Markdown."""
+"""Results of benchmarks: on a terminal, as JSON and as Markdown.
+
+JSON holds every cell. Tables for people are narrower: a column that comes with NAME_min and NAME_max is one cell of all
+three, and a column in which every row has the same is said once, below the table.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import tempfile
@@ -11,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +27,10 @@ Rows = Sequence[Mapping[str, Cell]]
 
 
 class Result(TypedDict):
-    """What a benchmark found; all rows have the same columns, and `figures` hold for all of them."""
+    """What a benchmark found; all rows have the same columns, and `figures` hold for all of them.
+
+    A column NAME may have NAME_min and NAME_max beside it: a median, and the range around it.
+    """
 
     rows: Rows
     figures: Mapping[str, Cell]
@@ -61,25 +70,64 @@ def machine() -> Machine:
 def show(document: Document) -> None:
     """Print a document's table and figures on stdout."""
     console = Console()
-    table = Table(title=f"{document['name']}: {document['about']}")
-    for column in document["rows"][0]:
-        table.add_column(column, overflow="fold")
-    for row in document["rows"]:
-        table.add_row(*map(text, row.values()))
+    rows, figures = _folded(document)
+    table = Table(title=f"{document['name']}: {document['about']}", title_justify="left", box=SIMPLE_HEAD)
+    for i, column in enumerate(rows[0]):
+        table.add_column(column, overflow="fold", justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row.values())
     console.print(table)
-    for name, value in document["figures"].items():
-        console.print(f"{name}: {text(value)}", highlight=False)
+    for name, value in figures.items():
+        console.print(f"{name}: {value}", highlight=False, markup=False)
 
 
 def markdown(document: Document) -> str:
     """A document as a page: what it is, its table, its figures, the machine."""
-    columns = list(document["rows"][0])
+    rows, figures = _folded(document)
+    columns = list(rows[0])
     lines = [f"# {document['name']}", "", document["about"], ""]
     lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    lines += [f"| {' | '.join(map(text, row.values()))} |" for row in document["rows"]]
-    lines += ["", *(f"- {name}: {text(value)}" for name, value in document["figures"].items())]
+    lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    lines += ["", *(f"- {name}: {value}" for name, value in figures.items())]
     about = ", ".join(f"{name} {value}" for name, value in document["machine"].items())
     return "\n".join([*lines, "", f"Measured with {about}.", ""])
+
+
+def _folded(document: Document) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The rows and the figures as tables show them."""
+    rows = [_row(row) for row in document["rows"]]
+    same = {} if len(rows) == 1 else {name: cell for name, cell in rows[0].items() if _all_have(rows, name, cell)}
+    shown = [{name: cell for name, cell in row.items() if name not in same} for row in rows]
+    return shown, same | {name: text(value) for name, value in document["figures"].items()}
+
+
+def _row(row: Mapping[str, Cell]) -> dict[str, str]:
+    cells: dict[str, str] = {}
+    for name, value in row.items():
+        low, high = row.get(f"{name}_min"), row.get(f"{name}_max")
+        if isinstance(value, float) and isinstance(low, float) and isinstance(high, float):
+            cells[name] = spread(value, low, high)
+        elif name.removesuffix("_min").removesuffix("_max") not in cells:
+            cells[name] = text(value)
+    return cells
+
+
+def _all_have(rows: Sequence[Mapping[str, str]], name: str, cell: str) -> bool:
+    return all(row[name] == cell for row in rows)
+
+
+def spread(middle: float, low: float, high: float) -> str:
+    """A median and its range with equal decimals, three digits of the largest.
+
+    >>> spread(0.965, 0.9612, 0.9704), spread(1.0, 0.95, 1.25), spread(1234.5, 1100.0, 1300.2)
+    ('.965 (.961-.970)', '1.00 (0.95-1.25)', '1,234 (1,100-1,300)')
+    """
+    largest = max(abs(low), abs(high), abs(middle))
+    decimals = min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest else 0
+    shown = [f"{value:,.{decimals}f}" for value in (middle, low, high)]
+    if largest < 1:
+        shown = [number.replace("0.", ".", 1) for number in shown]
+    return f"{shown[0]} ({shown[1]}{'-' if low >= 0 else ' to '}{shown[2]})"
 
 
 def text(value: Cell) -> str:

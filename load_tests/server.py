@@ -18,6 +18,8 @@ from typing import IO
 READY = " serves on http://"
 READY_WITHIN_S = 120.0
 STOP_WITHIN_S = 30.0
+LOST_WITHIN_S = 2.0
+"""How long a server whose connection failed may take to end before it counts as alive."""
 SHOWN_LINES = 40
 
 
@@ -82,7 +84,8 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterato
         try:
             yield Server(url, process)
         except Exception as fault:
-            if process.poll() is not None:
+            if _has_ended(process, LOST_WITHIN_S if isinstance(fault, OSError) else 0.0):
+                reader.join()
                 raise ServerFailed(_story(f"ended with status {process.returncode} while in use", lines)) from fault
             raise
         alive = process.poll() is None
@@ -98,6 +101,14 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterato
         process.stderr.close()
     if not alive or process.returncode != 0:
         raise ServerFailed(_story(f"ended with status {process.returncode}", lines))
+
+
+def _has_ended(process: subprocess.Popen[bytes], within_s: float) -> bool:
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _read(stderr: IO[bytes], lines: list[str], ready: Queue[str | None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bandits.records import (
     IMPRESSION,
@@ -40,9 +40,11 @@ class Feedback:
         *,
         surfaces: Sequence[str],
         partitions: int,
+        clock_fault: Callable[[], str],
     ) -> None:
         self._signer, self._writer, self._generations = signer, writer, generations
         self._metrics, self._surfaces, self._partitions = metrics, frozenset(surfaces), partitions
+        self._clock_fault = clock_fault
 
     async def accept(self, request: FeedbackRequest, received_s: float) -> tuple[Accepted, list[Appended]]:
         """Append all events, or none where any is wrong; returns when they are in the log.
@@ -50,6 +52,8 @@ class Feedback:
         Raises Problem: 4xx for what is wrong, 503 where the outcome is unknown and sending all again is safe.
         """
         checked = self._check(request)
+        if fault := self._clock_fault():
+            raise Problem(503, fault, headers={"Retry-After": str(RETRY_AFTER_S)})
         waiting: list[asyncio.Future[Appended]] = []
         accepted = not_learned = 0
         try:
@@ -63,13 +67,13 @@ class Feedback:
                     entry = encode_events(body, events[start : start + MAX_EVENTS_PER_ENTRY])
                     waiting.append(self._writer.submit(receipt.partition, entry, keys))
             appended = [await waiter for waiter in waiting]
-        except LogUnavailable as fault:
+        except LogUnavailable as failure:
             for waiter in waiting:
                 # The outcome of one that is done has to be looked at, or the loop complains.
                 if not waiter.cancel() and not waiter.cancelled():
                     waiter.exception()
-            detail = f"outcome unknown, retry is safe: {fault}"
-            raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)}) from fault
+            detail = f"outcome unknown, retry is safe: {failure}"
+            raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)}) from failure
         for _, _, events in checked:
             self._metrics.events(events)
         return (Accepted(accepted, not_learned) if not_learned else Accepted(accepted)), appended

@@ -10,13 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from bandits.records import MAX_FRAME_BYTES, MAX_FRAME_ENTRIES, MAX_FRAME_KEYS
 from service.log import Appended, FeedbackLog, LogUnavailable, check_partition
 
 logger = logging.getLogger(__name__)
-
-MAX_FRAME_ENTRIES = 256
-MAX_FRAME_BYTES = 512 * 1024
-MAX_FRAME_KEYS = 3000
 
 Waiter = asyncio.Future[Appended] | Future[Appended]
 Queued = tuple[int, bytes, int, Waiter | None]

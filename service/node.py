@@ -16,6 +16,7 @@ from bandits.graph import Graph
 from bandits.kernels.fold import COUNTERS
 from bandits.records import encode_frame
 from bandits.warm import warm
+from service.awaited import Awaited
 from service.cells_view import Learned, surface_totals
 from service.data_directory import DataDirectory
 from service.decision_ids import DecisionIds
@@ -31,14 +32,14 @@ from service.recommender import Recommender
 from service.replica import Changes, Replica
 from service.rewards import Generation, Generations
 from service.secret_files import secret
-from service.settings import Settings
+from service.settings import Settings, unserved
 from service.surface import Surface
 from service.tables import Tables
 from service.updater import Halt, Updater
 
 MAX_QUEUED_BYTES = 64 << 20
+MAX_CLOCK_LEAD_S = 300.0
 GATHER_S, OFFER_GATHER_S = 0.002, 0.02
-SERVED_POLICIES = ("diag_linucb", "uniform")
 
 
 class Node:
@@ -48,17 +49,8 @@ class Node:
     """
 
     def __init__(self, settings: Settings) -> None:
-        for name, surface in settings.surfaces.items():
-            if surface.policy not in SERVED_POLICIES:
-                served = " and ".join(SERVED_POLICIES)
-                raise UsageError(f"surfaces.{name}.policy = {surface.policy!r}: this version serves {served}")
-            for key, unset in (("half_life_s", 0), ("arm_ttl_s", 0)):
-                if getattr(surface, key) != unset:
-                    raise UsageError(f"surfaces.{name}.{key}: not available in this version; leave it {unset}")
-        if settings.distributed.kafka or settings.distributed.redis:
-            raise UsageError("distributed: this version serves embedded only; leave kafka and redis empty")
-        if settings.server.workers != 1:
-            raise UsageError(f"server.workers = {settings.server.workers}: this version serves with one process")
+        if lines := unserved(settings):
+            raise UsageError(lines[0])
         self.settings = settings
         self.metrics = Metrics()
         self.surfaces = {name: Surface(name, s, settings.server.max_items) for name, s in settings.surfaces.items()}
@@ -67,7 +59,6 @@ class Node:
         self.ready = False
         self.on_ready: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
-        self._unseen: list[tuple[int, int, float]] = []
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -84,8 +75,12 @@ class Node:
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             await asyncio.to_thread(self.start, loop)
+        except OSError as fault:
+            where = fault.filename or self.settings.server.data
+            self.fault = UsageError(f"{where}: {fault.strerror}; see to it, or name another folder by --data")
         except Exception as fault:
             self.fault = fault
+        if self.fault is not None:
             self.on_end()
             return
         self.ready = True
@@ -115,6 +110,7 @@ class Node:
                 pass
         self.replica = Replica(data.store, chosen.partitions)
         self.tables = Tables(self.replica, self.surfaces, self.metrics)
+        self.awaited = Awaited(chosen.partitions, self.metrics.feedback_to_score.observe)
         self.replica.publish(self.replica.poll())
         for name, surface in self.surfaces.items():
             try:
@@ -168,6 +164,7 @@ class Node:
             self.metrics,
             surfaces=list(self.surfaces),
             partitions=chosen.partitions,
+            clock_fault=lambda: self.clock_fault,
         )
         self.pipeline.start()
         gc.collect()
@@ -192,20 +189,21 @@ class Node:
         self.tables.refresh(self.replica.publish(changes))
         now = time.perf_counter()
         self.metrics.publish_seconds.observe(now - started)
-        self._unseen = [at for at in self._unseen if not self._seen(*at, now)]
-
-    def _seen(self, partition: int, offset: int, received_s: float, now: float) -> bool:
-        if self.replica.next_of(partition) <= offset:
-            return False
-        self.metrics.feedback_to_score.observe(now - received_s)
-        return True
+        self.awaited.published(self.replica.next_of, now)
 
     def note_feedback(self, appended: list[Appended], received_s: float) -> None:
         """Measure when feedback, received at a perf_counter time, reaches the scores."""
-        now = time.perf_counter()
         for at in appended:
-            if not self._seen(at.partition, at.offset, received_s, now):
-                self._unseen.append((at.partition, at.offset, received_s))
+            self.awaited.add(at.partition, at.offset, received_s)
+        self.awaited.published(self.replica.next_of, time.perf_counter())
+
+    @property
+    def clock_fault(self) -> str:
+        """What is wrong with this machine's clock beside the log's append times; empty where nothing is."""
+        lead_s = max(u.meta.watermark for u in self.updaters) / 1e6 - time.time()
+        if lead_s <= MAX_CLOCK_LEAD_S:
+            return ""
+        return f"this machine's clock is {lead_s:.0f} s behind the newest append time of the log: set it right"
 
     def _halted(self, halt: Halt) -> None:
         self.fault = halt
@@ -263,7 +261,10 @@ class Node:
     @property
     def degraded(self) -> list[str]:
         """What does not work as it should while requests are answered."""
-        return ["log: appends fail, feedback is answered with 503"] if self.ready and self.writer.failing else []
+        if not self.ready:
+            return []
+        failing = ["log: appends fail, feedback is answered with 503"] if self.writer.failing else []
+        return failing + [f"clock: {fault}" for fault in [self.clock_fault] if fault]
 
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""

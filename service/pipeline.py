@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from service.log import Appended, LogUnavailable
+from service.log import Appended, LogUnavailable, OutOfRange
 from service.log_sqlite import SqliteLog
 from service.metrics import Metrics
 from service.replica import Changes, Replica, slices
-from service.store import StoreUnavailable
+from service.store import Fenced, StoreUnavailable
 from service.store_checkpoint import CheckpointedStore
 from service.updater import Halt, Updater
 
@@ -26,6 +26,7 @@ CHECKPOINT_EVERY_S = 30.0
 LOOK_EVERY_S = 5.0
 EXPIRE_EVERY_S = 60.0
 TRIM_EVERY_S = 600.0
+RETRY_S = 0.5
 FOLD_S = 0.1
 """Longest fold before its result is published; under steady load the log's end may never be reached."""
 LATE_S, ALONE_S = 0.25, 0.02
@@ -64,6 +65,7 @@ class Pipeline(threading.Thread):
         self._checkpoint_s = self._expire_s = time.monotonic()
         self._copier = ThreadPoolExecutor(1, thread_name_prefix="banditd-checkpoint")
         self._copying: Future[int] | None = None
+        self._failed = False
         self._commit_s = 0.0
         self._behind_s: float | None = None
 
@@ -117,7 +119,11 @@ class Pipeline(threading.Thread):
         late = self._fold_alone() if self.age_s > LATE_S else self._fold(FOLD_S)
         for part in slices(self._replica.poll(), PUBLISH_CHUNKS):
             self._on_loop(partial(self._publish, [part]))
-        if late:
+        if self._failed:
+            self._failed = False
+            self._wake.set()
+            self._ending.wait(RETRY_S)
+        elif late:
             self._wake.set()
         else:
             self._behind_s = None if self._commit_s < started else started
@@ -146,16 +152,22 @@ class Pipeline(threading.Thread):
         try:
             return self._log.bounds(updater.partition)[1]
         except LogUnavailable as fault:
-            logger.warning("partition %d is not folded for now: %s", updater.partition, fault)
+            self._fail(updater, fault)
             return 0
 
     def _step(self, updater: Updater) -> bool:
         try:
             return updater.step() > 0
         except (LogUnavailable, StoreUnavailable) as fault:
-            logger.warning("partition %d is not folded for now: %s", updater.partition, fault)
-            updater.claim()
+            self._fail(updater, fault)
             return False
+
+    def _fail(self, updater: Updater, fault: Exception) -> None:
+        logger.warning("partition %d is not folded for now: %s", updater.partition, fault)
+        updater.drop()
+        self._failed = True
+        if self._behind_s is None:
+            self._behind_s = time.monotonic()
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -175,21 +187,20 @@ class Pipeline(threading.Thread):
         try:
             copying.result()
             self._metrics.checkpoints.labels("written").inc()
-            self._trim()
-        except StoreUnavailable as fault:
+            now = time.monotonic()
+            if now - self._trim_s > TRIM_EVERY_S:
+                self._trim_s = now
+                self.trim()
+        except (StoreUnavailable, LogUnavailable, OutOfRange, Fenced) as fault:
             self._metrics.checkpoints.labels("failed").inc()
-            logger.warning("checkpoint failed, the log keeps what it would hold: %s", fault)
+            logger.warning("checkpoint or trim failed, the log keeps what it would hold: %s", fault)
 
-    def _trim(self) -> None:
-        """Drop frames older than retention_s; what is folded and checkpointed needs them no more."""
-        now = time.monotonic()
-        if now - self._trim_s < TRIM_EVERY_S:
-            return
-        self._trim_s = now
+    def trim(self) -> None:
+        """Drop frames older than retention_s that the last checkpoint holds. Raises LogUnavailable."""
         before_us = time.time_ns() // 1000 - 1_000_000 * self._retention_s
-        for updater in self._updaters:
-            if self._store.checkpointed(updater.partition) == updater.meta.next:
-                self._log.trim(updater.partition, before_us)
+        for partition in range(self._log.partitions):
+            needed = self._log.read(partition, self._store.checkpointed(partition), 1)
+            self._log.trim(partition, min([before_us, *(frame.append_us for frame in needed)]))
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         """Run a call on the loop's thread and wait for it, so that polls and publishes alternate."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -127,6 +127,8 @@ class Recommender:
         n_bits = 1 + n * (1 + len(surface.rewards.hashes))
         decision = self._ids.take(partition, n_bits, now_us)
         mode = surface.mode(request.user, str(decision).encode(), self._user_key)
+        if mode == "exploit":
+            found.scored.score = found.scored.mean
         slate = self._draw(surface, found.scored, mode, n)
         receipt = Receipt(
             decision.boot,
@@ -178,6 +180,7 @@ class Recommender:
         if not reason:
             if self._writer.offer(receipt.partition, bytes(entry), entry_keys(receipt.positions, receipt.contexts)):
                 self._ids.logged(receipt.boot, receipt.partition)
+                prepared.surface.arms.update(_arms(receipt))
             else:
                 reason = "log_queue"
         if reason:
@@ -190,7 +193,7 @@ class Recommender:
     def _full(self, surface: Surface, receipt: Receipt) -> str:
         if len(surface.arms) + len(receipt.positions) <= surface.settings.max_arms:
             return ""
-        unseen = sum(position.arm not in surface.arms for position in receipt.positions)
+        unseen = sum(arm not in surface.arms for arm in _arms(receipt))
         return "max_arms" if unseen and len(surface.arms) + unseen > surface.settings.max_arms else ""
 
     def _check_keys(self, n: int, found: Candidates) -> None:
@@ -205,8 +208,7 @@ class Recommender:
             sampler = _UNIFORM
         elif mode == "exploit":
             sampler = _GREEDY
-        score = scored.mean if sampler is _GREEDY else scored.score
-        items, propensity = sampler.draw(score, n, self._uniforms.take(n))
+        items, propensity = sampler.draw(scored.score, n, self._uniforms.take(n))
         return _Slate(items, propensity.tolist(), sampler)
 
     def _contexts(self, found: Candidates) -> tuple[ReceiptContext, ...]:
@@ -227,16 +229,15 @@ class Recommender:
     ) -> Details:
         sampler, scored = slate.sampler, found.scored
         scores = (scored.score[slate.items] * np.float32(surface.rewards.scale)).tolist()
-        score = scored.mean if sampler is _GREEDY else scored.score
         small = 0 < scored.item.size <= MAX_LOGGED_DISTRIBUTION
         graph = None
         candidates = None
+        if isinstance(found.table, GraphTable):
+            graph = found.table.graph.version
         if found.explicit:
             candidates = list(found.ids)
-        elif isinstance(found.table, GraphTable):
-            graph = found.table.graph.version
-            if small:
-                candidates = [found.ids[i] for i in scored.item.tolist()]
+        elif small:
+            candidates = [found.ids[i] for i in scored.item.tolist()]
         return Details(
             policy=_policy(surface, mode),
             mode=mode,
@@ -247,7 +248,7 @@ class Recommender:
             candidates=candidates,
             graph=graph,
             exclude=request.exclude or [],
-            distribution=sampler.first_position(score).tolist() if small else None,
+            distribution=sampler.first_position(scored.score).tolist() if small else None,
             features=request.features,
         )
 
@@ -291,6 +292,13 @@ class Recommender:
                 value *= weight / total
             contributions.append(Contribution(int(context.slots[k]), weight, value))
         return contributions
+
+
+def _arms(receipt: Receipt) -> Iterator[int]:
+    """Arms that get state from this decision: those with an edge to any of its slots."""
+    for position in receipt.positions:
+        if any(not mask or mask.count(0) < len(mask) for _, mask in position.references):
+            yield position.arm
 
 
 def _policy(surface: Surface, mode: str) -> str:

@@ -82,6 +82,7 @@ class Replica:
         self.cells = CellTable()
         self.names: dict[int, str] = {}
         self.version = ""
+        self._slices = 0
 
     def poll(self) -> list[Changes]:
         """Read what changed since the last poll; not safe to call from two threads at once."""
@@ -139,9 +140,13 @@ class Replica:
             known.cells.replace(change.cells, self.cells)
             known.totals |= change.totals
             self.names |= change.names
-            if change.meta is not None:
+            if change.meta is None:
+                self._slices += 1
+            else:
                 known.meta = change.meta
-        stands = [self.next_of(partition) for partition in range(len(self._partitions))]
+                self._slices = 0
+        # Between two slices the cells are of no log prefix, so their version must be no prefix's.
+        stands = [self.next_of(partition) for partition in range(len(self._partitions))] + [self._slices]
         self.version = blake2b(np.array(stands, "<u8").tobytes(), digest_size=8).hexdigest()
         return self.cells.take_changed()
 
@@ -164,10 +169,6 @@ class Replica:
     def nbytes(self) -> int:
         """Memory of the cells, bytes."""
         return self.cells.nbytes + sum(p.cells.nbytes for p in self._partitions)
-
-    def standing(self, partition: int) -> Meta | None:
-        """Where the published values of a partition stand."""
-        return self._partitions[partition].meta
 
     def next_of(self, partition: int) -> int:
         meta = self._partitions[partition].meta

@@ -11,7 +11,7 @@ from typing import Any
 from bandits.names import WEIGHT_UNIT, name_hash32
 from service.errors import UsageError
 from service.files import replace_file
-from service.settings.surface import RewardSettings
+from service.settings.surface import RewardSettings, reward_scale
 
 
 class RewardError(ValueError):
@@ -22,12 +22,12 @@ class Rewards:
     """Named rewards, and their fold to one number in [-1, 1].
 
     An event of reward k adds weight_k * value / scale, so the sum over all names stays within [-1, 1];
-    scale = sum of |weight| * max(|lo|, |hi|). Rewards are scaled, never shifted: no reward stays 0.
+    scale as reward_scale has it. Rewards are scaled, never shifted: no reward stays 0.
     """
 
     def __init__(self, settings: Sequence[RewardSettings]) -> None:
         self.settings = tuple(settings)
-        self.scale = sum(abs(one.weight) * max(map(abs, one.range)) for one in settings)
+        self.scale = reward_scale(self.settings)
         self.hashes = tuple(name_hash32(one.name) for one in settings)
         self._place = {one.name: i for i, one in enumerate(settings)}
 

@@ -99,6 +99,8 @@ class Surface:
         first, second = struct.unpack("<QQ", digest)
         if first < chosen.holdout_share * 2.0**64:
             return "holdout"
+        if chosen.policy == "uniform":
+            return "explore"
         return "explore" if second < chosen.explore_share * 2.0**64 else "exploit"
 
     def candidates(self, request: RecommendRequest, cells: CellTable) -> Candidates:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from bandits.mirror import Meta, Mirror, decode_meta, encode_meta
-from bandits.records import FOLD_VERSION, RecordError, frame_append_us, frame_checksum
+from bandits.records import FOLD_VERSION, RecordError, frame_append_us, frame_checksum, frame_topic
 from service.log import FeedbackLog, Frame, OutOfRange
 from service.store import MAX_KEYS, Fenced, Gap, ParameterStore
 
@@ -70,6 +70,7 @@ class Updater:
     def claim(self) -> None:
         """Take the partition over and rebuild the mirror from the store; Halt where the two do not fit the log."""
         self._ahead: list[Frame] = []
+        self._claimed = False
         claim = self._store.claim(self.partition)
         self._token = claim.token
         start, stop = self._log.bounds(self.partition)
@@ -85,6 +86,11 @@ class Updater:
         meta.token = claim.token
         self.meta, self.mirror = meta, Mirror()
         self.mirror.load(self._store.scan(self.partition), meta.watermark)
+        self._claimed = True
+
+    def drop(self) -> None:
+        """Trust neither mirror nor token any more; the next step claims again."""
+        self._claimed = False
 
     def _trust(self, meta: Meta, start: int, stop: int) -> None:
         restore = "restore the snapshot that belongs to this log, or start with an empty data directory"
@@ -112,6 +118,8 @@ class Updater:
 
     def step(self) -> int:
         """Fold what the log has beyond next, up to the bounds; returns how many frames moved into the store."""
+        if not self._claimed:
+            self.claim()
         try:
             frames = self._ahead or self._log.read(self.partition, self.meta.next, self._max_frames)
         except OutOfRange as fault:
@@ -153,6 +161,9 @@ class Updater:
                 reason = f"frame {offset} was appended {lead / 1e6:.0f} s ahead of this machine's clock"
                 raise Halt(self.partition, reason, "set the clocks right, then start again")
             meta.checksum = self.mirror.fold(body, append_us)
+            if frame_topic(body) != self._log.topic_id:
+                reason = f"frame {offset} was written for log {frame_topic(body).hex()}"
+                raise Halt(self.partition, reason, "restore the log from a copy")
         except RecordError as fault:
             raise Halt(self.partition, f"frame {offset} is damaged ({fault})", "restore the log from a copy") from fault
         meta.next = offset + 1

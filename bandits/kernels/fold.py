@@ -150,10 +150,12 @@ def positions_of(data: Any, at: Any, stop: Any, contexts: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def name_is(state: Any, arm: Any, data: Any, at: Any, length: Any) -> Any:
-    """Whether the arm goes by this text, which it takes where it has none yet."""
+def name_is(state: Any, arm: Any, data: Any, at: Any, length: Any, keep: Any) -> Any:
+    """Whether the arm goes by this text, which it takes, if it is to be kept, where it has none yet."""
     row = find(state.names, arm, np.uint64(0), np.uint64(0))
     if row < 0:
+        if not keep:
+            return True
         row = insert(state.names, arm, np.uint64(0), np.uint64(0))
         start = state.clock[1]
         for i in range(length):
@@ -228,11 +230,29 @@ def position_end(data: Any, at: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def has_cells(data: Any, at: Any) -> Any:
+    """Whether a position's masks leave any slot; ids without cells must not fill the state with their texts."""
+    at += POSITION_BYTES + u16(data, at + 16)
+    n_references = np.int64(data[at])
+    at += 1
+    for _ in range(n_references):
+        mask_bytes = np.int64(data[at + 2])
+        if not mask_bytes:
+            return True
+        at += REFERENCE_BYTES
+        for i in range(mask_bytes):
+            if data[at + i]:
+                return True
+        at += mask_bytes
+    return False
+
+
+@njit(cache=True, nogil=True)
 def add_position(state: Any, data: Any, at: Any, totals: Any, is_reward: Any, value: Any) -> None:
     """Add an impression or a reward of one position to all its cells and to the totals."""
     arm = u64(data, at)
     length = u16(data, at + 16)
-    if not name_is(state, arm, data, at + POSITION_BYTES, length):
+    if not name_is(state, arm, data, at + POSITION_BYTES, length, has_cells(data, at)):
         state.counts[COLLISIONS] += 1
         return
     at += POSITION_BYTES + length
@@ -246,7 +266,7 @@ def add_position(state: Any, data: Any, at: Any, totals: Any, is_reward: Any, va
         table = u64(data, head)
         name = u16(data, head + 16)
         owner = u64(data, head + 8) if name else arm
-        if name and not name_is(state, owner, data, head + CONTEXT_BYTES, name):
+        if name and not name_is(state, owner, data, head + CONTEXT_BYTES, name, True):
             state.counts[COLLISIONS] += 1
             continue
         n_slots = u16(data, head + CONTEXT_BYTES + name)

@@ -19,7 +19,9 @@ from service.settings.surface import (
     RewardSettings,
     SamplerSettings,
     SurfaceSettings,
+    reward_scale,
 )
+from service.settings.unserved import unserved
 
 __all__ = [
     "AdLoadSettings",
@@ -41,6 +43,8 @@ __all__ = [
     "SurfaceSettings",
     "load",
     "members",
+    "reward_scale",
     "rows",
     "toml",
+    "unserved",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bandits.names import name_hash32
 from service.settings.schema import Settings
 from service.settings.show import SettingsError, toml
-from service.settings.surface import SurfaceSettings
+from service.settings.surface import SurfaceSettings, reward_scale
 
 SMALLEST_REWARD_SCALE = 1e-12
 
@@ -32,7 +32,7 @@ def _unlike(path: str, names: Sequence[str], hashed: Callable[[str], object]) ->
 
 def _check_rewards(path: str, surface: SurfaceSettings) -> None:
     _unlike(path, [reward.name for reward in surface.rewards], name_hash32)
-    if surface.reward_scale < SMALLEST_REWARD_SCALE:
+    if reward_scale(surface.rewards) < SMALLEST_REWARD_SCALE:
         weights = toml([reward.weight for reward in surface.rewards])
         rule = f"the sum of |weight| * max(|lo|, |hi|) must be at least {SMALLEST_REWARD_SCALE:g}"
         raise SettingsError(f"{path}[..].weight = {weights}: {rule}; give one reward a weight")

@@ -38,6 +38,9 @@ those of `[distributed]`.
 **Surfaces.** A surface exists once its table or one of its variables does; without any there is one, `default`. Names
 are 1 to 128 of `a-z 0-9 _`. A request that names no surface goes to the first one. Sections that a surface's policy
 does not use are checked and left alone.
+
+**Not in this version** marks keys that are checked but that this version does not act on. `banditd serve` refuses
+values of them that would change what is served: one line, exit status 2.
 """
 
 
@@ -46,8 +49,10 @@ def markdown() -> str:
     return "\n".join([INTRODUCTION, *_section(Settings, ""), *_section(SurfaceSettings, "surfaces.NAME")]) + "\n"
 
 
-def _section(section: type, path: str, brackets: str = "[]") -> Iterator[str]:
+def _section(section: type, path: str, brackets: str = "[]", served: bool = True) -> Iterator[str]:
     keys = [member for member in members(section).values() if isinstance(member, Key)]
+    if not served:
+        keys = [dataclasses.replace(key, served=()) for key in keys]
     if keys:
         yield f"## `{brackets[: len(brackets) // 2]}{path}{brackets[len(brackets) // 2 :]}`\n"
         yield f"{section.__doc__}\n"
@@ -58,7 +63,7 @@ def _section(section: type, path: str, brackets: str = "[]") -> Iterator[str]:
     for name, member in members(section).items():
         below = f"{path}.{name}".lstrip(".")
         if isinstance(member, Entries):
-            yield from _section(member.entry, below, "[[]]")
+            yield from _section(member.entry, below, "[[]]", member.served)
         elif isinstance(member, type):
             yield from _section(member, below)
 
@@ -67,5 +72,12 @@ def _line(key: Key) -> str:
     default = "required" if key.default is dataclasses.MISSING else f"`{toml(key.default)}`"
     secret = " (*secret*)" if key.secret in ("never", "url") else ""
     variable = f"; `{key.variable}`" if key.variable else ""
-    cells = (f"`{key.name}`{secret}", default, key.rule.allowed, key.meaning + variable)
+    cells = (f"`{key.name}`{secret}", default, key.rule.allowed, key.meaning + variable + _limit(key))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _limit(key: Key) -> str:
+    if key.served is None:
+        return ""
+    values = " or ".join(f"`{toml(value)}`" for value in key.served)
+    return f". **Not in this version**{f': leave it at {values}' if values else ''}"

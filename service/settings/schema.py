@@ -20,7 +20,7 @@ class ServerSettings:
 
     host: str = setting("127.0.0.1", Text("a host name or address", r"[A-Za-z0-9._:%-]{1,255}"), "Address to listen on")
     port: int = setting(8080, Integer(0, 65_535), "TCP port; 0 takes a free one")
-    workers: int = setting(1, Integer(1, 1024), "Server processes")
+    workers: int = setting(1, Integer(1, 1024), "Server processes", served=(1,))
     refresh_ms: int = setting(
         20, Integer(1, 60_000), "How often learned values reach scoring; with distributed.redis its default is 100"
     )
@@ -46,7 +46,7 @@ class ReceiptSettings:
     """Receipts, replies kept by event_id, and the secrets of both."""
 
     ttl_s: int = setting(86_400, Integer(1, 2_592_000), "How long a receipt is accepted")
-    event_ttl_s: int = setting(7200, Integer(1, 2_592_000), "How long a reply is kept for its event_id")
+    event_ttl_s: int = setting(7200, Integer(1, 2_592_000), "How long a reply is kept for its event_id", served=())
     secret: str = setting(
         "",
         SECRET,
@@ -86,7 +86,10 @@ class DistributedSettings:
     """Kafka as the log and Redis as the store; both empty: embedded."""
 
     kafka: str = setting(
-        "", Text("host:port[,host:port] or empty", rf"(?:{HOST}{PORT}(?:,{HOST}{PORT})*)?"), "Kafka brokers"
+        "",
+        Text("host:port[,host:port] or empty", rf"(?:{HOST}{PORT}(?:,{HOST}{PORT})*)?"),
+        "Kafka brokers",
+        served=("",),
     )
     redis: str = setting(
         "",
@@ -96,24 +99,34 @@ class DistributedSettings:
         ),
         "Redis server, or nodes of a cluster",
         secret="url",
+        served=("",),
     )
     namespace: str = setting(
         "banditd",
         Text("1 to 200 of A-Z a-z 0-9 _ . -", r"[A-Za-z0-9_.-]{1,200}"),
         "Names the keys {NAMESPACE:p}, the topic NAMESPACE.log and the consumer group NAMESPACE.updater",
+        served=(),
     )
-    replication: int = setting(1, Integer(1, 100), "Replicas of the topic, where it is made")
-    session_timeout_s: int = setting(6, Integer(1, 1800), "Silence after which a worker's partitions go to others")
-    snapshots: str = setting("", Text("the name of a folder, or empty"), "Folder of snapshots; empty: none are written")
-    snapshot_every_s: int = setting(600, Integer(1, 2_592_000), "How often a partition's owner writes one")
-    kafka_security: str = setting("PLAINTEXT", Choice(("PLAINTEXT", "SSL", "SASL_SSL")), "Protocol to the brokers")
+    replication: int = setting(1, Integer(1, 100), "Replicas of the topic, where it is made", served=())
+    session_timeout_s: int = setting(
+        6, Integer(1, 1800), "Silence after which a worker's partitions go to others", served=()
+    )
+    snapshots: str = setting(
+        "", Text("the name of a folder, or empty"), "Folder of snapshots; empty: none are written", served=()
+    )
+    snapshot_every_s: int = setting(600, Integer(1, 2_592_000), "How often a partition's owner writes one", served=())
+    kafka_security: str = setting(
+        "PLAINTEXT", Choice(("PLAINTEXT", "SSL", "SASL_SSL")), "Protocol to the brokers", served=()
+    )
     kafka_sasl_mechanism: str = setting(
-        "", Choice(("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")), "SASL mechanism; needed with SASL_SSL"
+        "", Choice(("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")), "SASL mechanism; needed with SASL_SSL", served=()
     )
-    kafka_username: str = setting("", Text("printable text"), "SASL user")
-    kafka_password: str = setting("", Text("printable text"), "SASL password", secret="never")
-    kafka_ca: str = setting("", Text("the name of a file, or empty"), "Certificates that sign the brokers'")
-    redis_ca: str = setting("", Text("the name of a file, or empty"), "Certificates that sign the Redis servers'")
+    kafka_username: str = setting("", Text("printable text"), "SASL user", served=())
+    kafka_password: str = setting("", Text("printable text"), "SASL password", secret="never", served=())
+    kafka_ca: str = setting("", Text("the name of a file, or empty"), "Certificates that sign the brokers'", served=())
+    redis_ca: str = setting(
+        "", Text("the name of a file, or empty"), "Certificates that sign the Redis servers'", served=()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,8 @@ class Settings:
 
     server: ServerSettings = ServerSettings()
     receipts: ReceiptSettings = ReceiptSettings()
-    keys: tuple[KeySettings, ...] = entries((), KeySettings, 0, 1000, "API keys; none: loopback only, every scope")
+    keys: tuple[KeySettings, ...] = entries(
+        (), KeySettings, 0, 1000, "API keys; none: loopback only, every scope", served=False
+    )
     distributed: DistributedSettings = DistributedSettings()
     surfaces: dict[str, SurfaceSettings] = field(default_factory=lambda: {"default": SurfaceSettings()})

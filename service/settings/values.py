@@ -38,21 +38,17 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number from low to high, read as float; low itself is left out where above is set."""
+    """A finite number from low to high, read as float."""
 
     low: float
     high: float
-    above: bool = False
 
     @property
     def allowed(self) -> str:
-        start = f"above {self.low:g} and at most" if self.above else f"from {self.low:g} to"
-        return f"a number {start} {self.high:g}"
+        return f"a number from {self.low:g} to {self.high:g}"
 
     def read(self, value: object) -> float:
         if type(value) not in (int, float) or not self.low <= value <= self.high:  # type: ignore[operator]
-            raise ValueError(self.allowed)
-        if self.above and value == self.low:
             raise ValueError(self.allowed)
         return float(value) + 0.0  # type: ignore[arg-type]  # -0.0 becomes 0.0: generations hash the text
 

@@ -359,3 +359,11 @@ def test_cells_of_items_and_of_named_arms_are_where_the_receipt_says():
     follow(updater(log, store))
     names = {value for key, value in store.scan(0) if key[:1] == b"n"}
     assert names == {b"a", b"feature:x"}
+
+
+def test_a_frame_written_for_another_log_halts():
+    log = ListLog()
+    log.append([(0, encode_frame([], b"another log's id"))])
+    updater = Updater(log, MemoryStore(1), 0, clock_us=lambda: NOW_US)
+    with pytest.raises(Halt, match="was written for log 616e6f74"):
+        updater.step()

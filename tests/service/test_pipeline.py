@@ -1,0 +1,60 @@
+"""The thread between log and scores outlives a log or a disk that fails for a while."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from service.log import LogUnavailable
+from tests.service.harness import running
+
+
+def test_a_log_that_cannot_be_read_for_a_while_is_folded_afterwards(tmp_path, monkeypatch):
+    with running(tmp_path / "data") as server:
+        log, failures = server.node.data.log, iter(range(3))
+        bounds = log.bounds
+
+        def failing(partition):
+            if next(failures, None) is not None:
+                raise LogUnavailable("the disk is away")
+            return bounds(partition)
+
+        monkeypatch.setattr(log, "bounds", failing)
+        server.reward(server.recommend(items=["a"]), 1.0)
+        assert server.cells("default")["surface"]["reward"] == 1.0
+
+
+def test_the_log_is_trimmed_to_its_retention_but_never_beyond_the_checkpoint(tmp_path):
+    with running(tmp_path / "data", "[server]\npartitions = 1\nretention_s = 1\n") as server:
+        pipeline, log = server.node.pipeline, server.node.data.log
+        server.reward(server.recommend(items=["a"]), 1.0)
+        stop = log.bounds(0)[1]
+        time.sleep(1.1)
+        pipeline.trim()
+        assert log.bounds(0) == (0, stop)
+        server.node.data.store.checkpoint()
+        pipeline.trim()
+        assert log.bounds(0) == (stop, stop)
+        server.reward(server.recommend(items=["a"]), 1.0)
+    with running(tmp_path / "data", "[server]\npartitions = 1\nretention_s = 1\n") as server:
+        assert server.cells("default")["surface"]["reward"] == 2.0
+
+
+def test_a_trim_that_fails_does_not_end_the_fold(tmp_path, monkeypatch):
+    with running(tmp_path / "data", "[server]\nretention_s = 1\n") as server:
+
+        def failing(partition, before_us):
+            raise LogUnavailable("database is locked")
+
+        monkeypatch.setattr(server.node.data.log, "trim", failing)
+        monkeypatch.setattr("service.pipeline.CHECKPOINT_EVERY_S", 0.0)
+        monkeypatch.setattr("service.pipeline.TRIM_EVERY_S", 0.0)
+        for rewards in range(1, 101):
+            server.reward(server.recommend(items=["a"]), 1.0)
+            assert server.cells("default")["surface"]["reward"] == rewards
+            if 'banditd_checkpoints_total{outcome="failed"}' in server.get("/metrics").text:
+                break
+        else:
+            pytest.fail("no trim failed")
+        assert server.node.fault is None
