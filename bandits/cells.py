@@ -104,17 +104,20 @@ class CellTable:
         keys["table"], keys["arm"], keys["chunk"] = found[:, 0], found[:, 1], found[:, 2]
         return keys
 
-    def values(self, rows: npt.NDArray[np.int32]) -> dict[bytes, bytes]:
-        """Store keys and values of chunk rows."""
+    def chunks(self, rows: npt.NDArray[np.int32]) -> ChunkValues:
+        """A copy of chunk rows, in their order."""
         start = np.empty(rows.size + 1, np.int64)
         kernel.encoded_words(self.arrays, rows, start)
         words = np.empty(int(start[-1]), np.int64)
         kernel.encode(self.arrays, rows, start, words)
+        return ChunkValues(self.keys(rows), words, start)
+
+    def values(self, rows: npt.NDArray[np.int32]) -> dict[bytes, bytes]:
+        """Store keys and values of chunk rows."""
+        keys, words, start = self.chunks(rows)
         data = words.tobytes()
         stops = (8 * start).tolist()
-        return dict(
-            zip(split(self.keys(rows)), [data[a:b] for a, b in zip(stops, stops[1:], strict=False)], strict=True)
-        )
+        return dict(zip(split(keys), [data[a:b] for a, b in zip(stops, stops[1:], strict=False)], strict=True))
 
     def replace(self, values: ChunkValues, total: CellTable) -> None:
         """Put the values of chunks in place of this table's, and move total by the difference."""

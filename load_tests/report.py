@@ -71,12 +71,13 @@ def show(document: Document) -> None:
     """Print a document's table and figures on stdout."""
     console = Console()
     rows, figures = _folded(document)
-    table = Table(title=f"{document['name']}: {document['about']}", title_justify="left", box=SIMPLE_HEAD)
+    console.print(f"{document['name']}: {document['about']}\n", style="bold", highlight=False, markup=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     for i, column in enumerate(rows[0]):
         table.add_column(column, overflow="fold", justify="right" if i else "left")
     for row in rows:
         table.add_row(*row.values())
-    console.print(table)
+    console.print(table, "")
     for name, value in figures.items():
         console.print(f"{name}: {value}", highlight=False, markup=False)
 
@@ -102,13 +103,12 @@ def _folded(document: Document) -> tuple[list[dict[str, str]], dict[str, str]]:
 
 
 def _row(row: Mapping[str, Cell]) -> dict[str, str]:
-    cells: dict[str, str] = {}
+    cells = {name: text(value) for name, value in row.items()}
     for name, value in row.items():
         low, high = row.get(f"{name}_min"), row.get(f"{name}_max")
         if isinstance(value, float) and isinstance(low, float) and isinstance(high, float):
             cells[name] = spread(value, low, high)
-        elif name.removesuffix("_min").removesuffix("_max") not in cells:
-            cells[name] = text(value)
+            del cells[f"{name}_min"], cells[f"{name}_max"]
     return cells
 
 
@@ -117,13 +117,14 @@ def _all_have(rows: Sequence[Mapping[str, str]], name: str, cell: str) -> bool:
 
 
 def spread(middle: float, low: float, high: float) -> str:
-    """A median and its range with equal decimals, three digits of the largest.
+    """A median and its range with equal decimals: three digits of the largest, two where it is below 0.1.
 
     >>> spread(0.965, 0.9612, 0.9704), spread(1.0, 0.95, 1.25), spread(1234.5, 1100.0, 1300.2)
     ('.965 (.961-.970)', '1.00 (0.95-1.25)', '1,234 (1,100-1,300)')
     """
     largest = max(abs(low), abs(high), abs(middle))
-    decimals = min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest else 0
+    digits = 2 if largest < 0.1 else 3
+    decimals = min(max(digits - 1 - math.floor(math.log10(largest)), 0), 9) if largest else 0
     shown = [f"{value:,.{decimals}f}" for value in (middle, low, high)]
     if largest < 1:
         shown = [number.replace("0.", ".", 1) for number in shown]

@@ -46,7 +46,10 @@ def create_app(node: Node) -> Asgi:
     return HotRoutes(cast(Asgi, app), node)
 
 
-def respond(problem: Problem) -> Response:
+def respond(request: Request, problem: Problem) -> Response:
+    """The answer that a problem is, counted."""
+    node: Node = request.app.state.node
+    node.metrics.refused.labels(str(problem.status)).inc()
     status, content, headers = problem_response(problem)
     return Response(content, status, {name.decode(): value.decode() for name, value in headers})
 
@@ -54,26 +57,26 @@ def respond(problem: Problem) -> Response:
 async def _problem(request: Request, problem: Exception) -> Response:
     if not isinstance(problem, Problem):
         raise problem
-    return respond(problem)
+    return respond(request, problem)
 
 
 async def _http_exception(request: Request, fault: Exception) -> Response:
     if not isinstance(fault, HTTPException):
         raise fault
     detail = f"no route {request.url.path}" if fault.status_code == 404 else f"{request.method}: {fault.detail}"
-    return respond(Problem(fault.status_code, detail, headers=fault.headers))
+    return respond(request, Problem(fault.status_code, detail, headers=fault.headers))
 
 
 async def _validation_error(request: Request, fault: Exception) -> Response:
     if not isinstance(fault, RequestValidationError):
         raise fault
     errors = [FieldError(_path(error), error["msg"]) for error in fault.errors()]
-    return respond(Problem(422, f"{errors[0].path}: {errors[0].message}", errors))
+    return respond(request, Problem(422, f"{errors[0].path}: {errors[0].message}", errors))
 
 
 async def _fault(request: Request, fault: Exception) -> Response:
     """Starlette raises the fault again once this is sent, so that it is logged."""
-    return respond(Problem(500, "a fault of the server; its log has more"))
+    return respond(request, Problem(500, "a fault of the server; its log has more"))
 
 
 def _path(error: dict[str, Any]) -> str:

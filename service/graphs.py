@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from hashlib import sha256
@@ -14,18 +15,25 @@ from service.files import replace_file
 
 MAX_UPLOAD_BYTES = 2 << 30
 MAX_UNPACKED_BYTES = 8 << 30
+_INCOMING = ".incoming-"
 
 
 class GraphFiles:
-    """Files graphs/SHA256.npz and the pointers graphs/current.json, both replaced atomically."""
+    """Files graphs/SHA256.npz and the pointers graphs/current.json, both replaced atomically.
+
+    changing   held while a graph is put in place of another, on disk and in what is served
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pointers = folder / "current.json"
+        self.changing = asyncio.Lock()
+        for cut_short in folder.glob(f"{_INCOMING}*"):
+            cut_short.unlink()
 
     def incoming(self) -> BinaryIO:
         """A temporary file in the folder, to be given to `keep` or deleted."""
-        return NamedTemporaryFile(dir=self._folder, prefix=".incoming-", delete=False)  # type: ignore[return-value]
+        return NamedTemporaryFile(dir=self._folder, prefix=_INCOMING, delete=False)  # type: ignore[return-value]
 
     def load(self, path: str) -> Graph:
         """Read and validate a graph file; GraphError says what is wrong with it."""
@@ -41,10 +49,16 @@ class GraphFiles:
         replace_file(self._pointers, json.dumps(pointers, indent=1).encode())
 
     def pointers(self) -> dict[str, str]:
-        """Version of the graph each surface serves."""
+        """Version of the graph each surface serves; ValueError where the file cannot be read."""
         if not self._pointers.exists():
             return {}
-        pointers: dict[str, str] = json.loads(self._pointers.read_text())
+        rule = "must name the graph of each surface; restore it, or remove it and upload the graphs anew"
+        try:
+            pointers = json.loads(self._pointers.read_text())
+        except ValueError as fault:
+            raise ValueError(f"{self._pointers}: {rule} ({fault})") from fault
+        if not isinstance(pointers, dict) or not all(isinstance(version, str) for version in pointers.values()):
+            raise ValueError(f"{self._pointers}: {rule}, got {json.dumps(pointers)[:80]}")
         return pointers
 
     def current(self, surface: str) -> Graph | None:

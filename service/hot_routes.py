@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from service.decoding import decoder
+from service.loopback import Loopback
 from service.metrics import Metrics
 from service.node import Node
 from service.problems import CONTENT_TYPE, Problem, invalid
@@ -49,21 +50,31 @@ class HotRoutes:
             "/v1/feedback": (self._feedback, batch_limit),
         }
         self._seconds = {path: _observer(self._metrics, path) for path in self._routes}
+        self._admit = Loopback(server).admit
         self._decode_recommend = decoder(RecommendRequest)
         self._decode_batch = decoder(RecommendBatch)
         self._decode_feedback = decoder(FeedbackRequest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if route is None:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        given = dict(scope["headers"])
+        try:
+            self._admit(given)
+        except Problem as problem:
+            await self._refuse(problem, send)
+            return
+        route = self._routes.get(scope["path"])
+        if route is None:
+            await self._app(scope, receive, send)
+            return
         handler, limit = route
         try:
             if scope["method"] != "POST":
                 raise Problem(405, f"{scope['method']}: Method Not Allowed", headers={"Allow": "POST"})
-            body = await read_body(scope, receive, limit)
+            body = await read_body(given, receive, limit)
             if not self._node.ready:
                 raise Problem(503, "not ready: state is loading", headers={"Retry-After": "1"})
             status, content = await handler(body, started)
@@ -76,6 +87,12 @@ class HotRoutes:
             self._metrics.refused.labels("500").inc()
             status, content, headers = problem_response(Problem(500, "a fault of the server; its log has more"))
         self._seconds[scope["path"]](time.perf_counter() - started)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _refuse(self, problem: Problem, send: Send) -> None:
+        self._metrics.refused.labels(str(problem.status)).inc()
+        status, content, headers = problem_response(problem)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -112,14 +129,21 @@ def problem_response(problem: Problem) -> tuple[int, bytes, list[tuple[bytes, by
     return problem.status, content, headers
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """A request's whole JSON body; Problem 415 for another type, 413 beyond limit bytes."""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            if value.split(b";", 1)[0].strip().lower() != b"application/json":
-                raise Problem(415, f"content type must be application/json, got {value.decode('latin-1')}")
-        elif name == b"content-length" and int(value) > limit:
-            raise Problem(413, f"body may have {limit} bytes, got {int(value)}", headers={"Connection": "close"})
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """A request's whole JSON body; Problem 415 for another type or none, 413 beyond limit bytes."""
+    kind = headers.get(b"content-type")
+    if kind is not None and kind.split(b";", 1)[0].strip().lower() != b"application/json":
+        raise Problem(415, f"content type must be application/json, got {kind.decode('latin-1')}")
+    announced = int(headers.get(b"content-length", b"0"))
+    if announced > limit:
+        raise Problem(413, f"body may have {limit} bytes, got {announced}", headers={"Connection": "close"})
+    body = await _received(receive, limit)
+    if kind is None and body:
+        raise Problem(415, "content type must be application/json, got none")
+    return body
+
+
+async def _received(receive: Receive, limit: int) -> bytes:
     message = await receive()
     if not message.get("more_body"):
         body: bytes = message.get("body", b"")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from prometheus_client import (
@@ -13,8 +12,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-
-from bandits.records import IMPRESSION, Event
 
 _REQUEST_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _VISIBLE_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -60,12 +57,11 @@ class Metrics:
             child = self._children[key] = self.decisions.labels(surface, mode)
         child.inc()
 
-    def events(self, events: Sequence[Event]) -> None:
-        impressions = sum(event.kind == IMPRESSION for event in events)
+    def events(self, impressions: int, rewards: int) -> None:
         if impressions:
             self.event_count.labels("impression").inc(impressions)
-        if len(events) > impressions:
-            self.event_count.labels("reward").inc(len(events) - impressions)
+        if rewards:
+            self.event_count.labels("reward").inc(rewards)
 
     def nolearn(self, reason: str) -> None:
         self.nolearn_count.labels(reason).inc()

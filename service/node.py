@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import secrets as random_bytes
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ import numpy as np
 from bandits.graph import Graph
 from bandits.kernels.fold import COUNTERS
 from bandits.records import encode_frame
+from bandits.tables import GraphTable
 from bandits.warm import warm
 from service.awaited import Awaited
 from service.cells_view import Learned, surface_totals
@@ -36,6 +38,8 @@ from service.settings import Settings, unserved
 from service.surface import Surface
 from service.tables import Tables
 from service.updater import Halt, Updater
+
+logger = logging.getLogger(__name__)
 
 MAX_QUEUED_BYTES = 64 << 20
 MAX_CLOCK_LEAD_S = 300.0
@@ -119,6 +123,7 @@ class Node:
                 raise UsageError(str(fault)) from fault
             if graph is not None:
                 surface.use_graph(*surface.graph_table(graph))
+            self._announce(name, surface.generations)
             self.generations.use(name, surface.generations)
         self.tables.refresh(None)
         signer, user_key = self._keys(data.path)
@@ -170,6 +175,16 @@ class Node:
         gc.collect()
         gc.freeze()
 
+    def _announce(self, surface: str, current: list[Generation]) -> None:
+        """Say that a changed configuration begins a generation, which knows nothing yet."""
+        known = {g.key for g in self.generations.of(surface, every=True)}
+        if known and any(g.key not in known for g in current):
+            logger.warning(
+                "surface %s: its rewards, context or graph have changed, so a new generation begins without what was "
+                "learned; receipts that are out still count for the old one, which is kept",
+                surface,
+            )
+
     def _keys(self, folder: Path) -> tuple[Signer, bytes]:
         given = self.settings.receipts
         current = bytes.fromhex(given.secret) if given.secret else secret(folder / "receipt_secret")
@@ -209,15 +224,24 @@ class Node:
         self.fault = halt
         self.on_end()
 
-    def use_graph(self, surface: Surface, path: str, graph: Graph) -> Generation:
-        """Serve an uploaded, validated graph: durable first, then swapped in between two requests."""
+    async def use_graph(self, surface: Surface, path: str) -> tuple[Generation, Graph]:
+        """Serve an uploaded graph: read and made durable on a thread, then swapped in between two requests.
+
+        Raises GraphError where it is wrong; the previous one stays.
+        """
+        async with self.graph_files.changing:
+            generation, table = await asyncio.to_thread(self._keep_graph, surface, path)
+            surface.use_graph(generation, table)
+            self.tables.refresh_surface(surface)
+        return generation, table.graph
+
+    def _keep_graph(self, surface: Surface, path: str) -> tuple[Generation, GraphTable]:
+        graph = self.graph_files.load(path)
         generation, table = surface.graph_table(graph)
         # Known before anything points to it: receipts may name it from the swap on.
         self.generations.use(surface.name, [surface.generations[0], generation])
         self.graph_files.keep(path, graph, surface.name)
-        surface.use_graph(generation, table)
-        self.tables.refresh(None)
-        return generation
+        return generation, table
 
     def describe(self, surface: Surface) -> dict[str, object]:
         """A surface as GET /v1/surfaces shows it."""

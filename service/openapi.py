@@ -11,14 +11,20 @@ from service.schemas import Accepted, Decision, Decisions, FeedbackRequest, Reco
 
 _REF = "#/components/schemas/{name}"
 _ROUTES: dict[str, tuple[str, type, str, type, tuple[int, ...]]] = {
-    "/v1/recommend": ("Draw a slate", RecommendRequest, "200", Decision, (404, 413, 415, 422, 503)),
-    "/v1/recommend/batch": ("Draw up to 1,024 slates", RecommendBatch, "200", Decisions, (404, 413, 415, 422, 503)),
+    "/v1/recommend": ("Draw a slate", RecommendRequest, "200", Decision, (403, 404, 413, 415, 421, 422, 503)),
+    "/v1/recommend/batch": (
+        "Draw up to 1,024 slates",
+        RecommendBatch,
+        "200",
+        Decisions,
+        (403, 404, 413, 415, 421, 422, 503),
+    ),
     "/v1/feedback": (
         "Report impressions and rewards",
         FeedbackRequest,
         "202",
         Accepted,
-        (400, 404, 413, 415, 422, 503),
+        (400, 403, 404, 413, 415, 421, 422, 503),
     ),
 }
 

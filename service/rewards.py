@@ -108,10 +108,12 @@ class Generations:
 
     def use(self, surface: str, current: Sequence[Generation]) -> None:
         """Make these a surface's current generations, durably. Clipping follows the settings of today."""
-        self._by_totals |= {g.totals: g for g in current}
-        self._current[surface] = [g.totals for g in current]
-        entries = [_entry(g, g.totals in self._current.get(g.surface, [])) for g in self._by_totals.values()]
+        by_totals = self._by_totals | {g.totals: g for g in current}
+        served = self._current | {surface: [g.totals for g in current]}
+        entries = [_entry(g, g.totals in served.get(g.surface, [])) for g in by_totals.values()]
         replace_file(self._path, json.dumps(entries, indent=1).encode())
+        # Other threads may be reading: they keep the dictionaries they have.
+        self._by_totals, self._current = by_totals, served
 
 
 def _generation(entry: dict[str, Any]) -> Generation:

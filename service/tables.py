@@ -22,15 +22,25 @@ class Tables:
 
     def refresh(self, rows: npt.NDArray[np.int32] | None) -> None:
         """Take in changed chunk rows of the replica's cells; None for all of them."""
+        rows = self._all if rows is None else rows
+        now = time.monotonic()
+        for surface in self._surfaces.values():
+            self._refresh(surface, rows, now)
+
+    def refresh_surface(self, surface: Surface) -> None:
+        """Take all cells into one surface's tables, where it has got a new one."""
+        self._refresh(surface, self._all, time.monotonic())
+
+    @property
+    def _all(self) -> npt.NDArray[np.int32]:
+        return np.arange(self._replica.cells.n_chunks, dtype=np.int32)
+
+    def _refresh(self, surface: Surface, rows: npt.NDArray[np.int32], now_s: float) -> None:
         cells = self._replica.cells
-        if rows is None:
-            rows = np.arange(cells.n_chunks, dtype=np.int32)
         keys = cells.arrays.keys.rows[rows]
         table, arm = keys[:, 0], keys[:, 1]
-        now = time.monotonic()
-        for name, surface in self._surfaces.items():
-            for served in surface.tables:
-                served.refresh(cells, rows, self._replica.totals(served.totals), now)
-                surface.arms.update(arm[table == np.uint64(served.table)].tolist())
-                if isinstance(served, GraphTable) and served.without_edge:
-                    self._metrics.without_edge.labels(name).set(served.without_edge)
+        for served in surface.tables:
+            served.refresh(cells, rows, self._replica.totals(served.totals), now_s)
+            surface.arms.update(arm[table == np.uint64(served.table)].tolist())
+            if isinstance(served, GraphTable):
+                self._metrics.without_edge.labels(surface.name).set(served.without_edge)

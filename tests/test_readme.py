@@ -104,3 +104,12 @@ def test_every_command_named_is_a_target_or_a_command():
 def test_files_and_links_named_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_measured_tables_are_those_that_bench_wrote():
+    results = "\n".join(path.read_text() for path in sorted((ROOT / "load_tests" / "results").glob("*.md")))
+    measured = README.split("## Measured")[1].split("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\|\n)+", measured, re.MULTILINE)
+    assert len(tables) >= 4
+    for table in tables:
+        assert table in results, table

@@ -17,8 +17,10 @@ _SHOWN = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="DIR", help="data directory; also beside a running server")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--data", metavar="DIR", default="./banditd-data", help="data directory; also beside a running server"
+    )
     source.add_argument("--url", metavar="URL", help="a running server; its key in BANDITD_KEY")
     parser.add_argument("--surface", metavar="S", help="surface to show (the first one)")
     parser.add_argument("--all", action="store_true", help="cells of older generations too")
@@ -44,7 +46,7 @@ def _from_data(args: argparse.Namespace) -> dict[str, Any]:
         learned = stored_state(log, store)
     generations = Generations(folder / "generations.json")
     surface = _choose(args.surface, generations.surfaces)
-    page = cells_page(learned, surface, generations.of(surface, every=args.all), limit=2**62)
+    page = cells_page(learned, surface, generations.of(surface, every=args.all))
     return {key: page[key] for key in ("surface", "partitions", "cells")}
 
 

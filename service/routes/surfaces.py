@@ -6,16 +6,20 @@ import asyncio
 import os
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator
 
 from bandits.graph import GraphError
-from service.cells_view import MAX_LIMIT, cells_page
+from service.cells_view import MAX_LIMIT, CellsPage
 from service.graphs import MAX_UPLOAD_BYTES
 from service.problems import Problem, invalid
 from service.routes.health import TheNode
 from service.surface import Surface, unknown_surface
 
 router = APIRouter(prefix="/v1/surfaces")
+Flag = Annotated[bool, BeforeValidator(lambda given: True if given == "" else given), Query()]
+"""A query parameter that is true where it stands without a value."""
 
 
 def surface_of(node: TheNode, surface: str) -> Surface:
@@ -37,17 +41,20 @@ async def get_surface(node: TheNode, surface: str) -> dict[str, Any]:
     return node.describe(surface_of(node, surface))
 
 
-@router.get("/{surface}/cells", summary="Learned cells")
+@router.get("/{surface}/cells", summary="Learned cells", response_class=JSONResponse)
 async def get_cells(
     node: TheNode,
     surface: str,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10_000,
     cursor: str | None = None,
-    all: bool = False,
-) -> dict[str, Any]:
+    all: Flag = False,
+) -> Response:
     """Folded sums in reward units, of the current generations or of all; `cursor` is null at the end."""
     served = surface_of(node, surface)
-    return cells_page(node.learned(served), surface, node.generations.of(surface, every=all), limit, cursor)
+    page = CellsPage(node.replica.cells, surface, node.generations.of(surface, every=all), limit, cursor)
+    await asyncio.to_thread(page.choose)
+    page.read(node.learned(served))
+    return Response(await asyncio.to_thread(page.to_json), media_type="application/json")
 
 
 @router.put("/{surface}/graph", summary="Serve another graph")
@@ -67,8 +74,7 @@ async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, 
                     raise Problem(413, f"a graph may have {MAX_UPLOAD_BYTES} bytes", headers={"Connection": "close"})
                 file.write(block)
             file.flush()
-            graph = await asyncio.to_thread(node.graph_files.load, path)
-            generation = node.use_graph(served, path, graph)
+            generation, graph = await node.use_graph(served, path)
         except GraphError as fault:
             raise invalid("$", str(fault)) from fault
         finally:

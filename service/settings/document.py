@@ -79,5 +79,5 @@ def _line(key: Key) -> str:
 def _limit(key: Key) -> str:
     if key.served is None:
         return ""
-    values = " or ".join(f"`{toml(value)}`" for value in key.served)
-    return f". **Not in this version**{f': leave it at {values}' if values else ''}"
+    values = " and ".join(f"`{toml(value)}`" for value in key.served)
+    return f". **Not in this version**{f': values other than {values}' if values else ''}"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bandits.sampling import MIN_TEMPERATURE
 from service.settings.keys import entries, setting
 from service.settings.values import (
     Array,
@@ -22,7 +21,7 @@ from service.settings.values import (
 
 POLICIES = ("diag_linucb", "periodic", "index", "ad_load", "uniform")
 SERVED_POLICIES = ("diag_linucb", "uniform")
-MIN_PRIOR = 1e-9
+MIN_TEMPERATURE = MIN_PRIOR = 1e-9
 YEARS_10_S = 315_360_000
 ITEM_ID = Text("1 to 128 printable characters", r".{1,128}")
 

@@ -1,4 +1,5 @@
 import json
+import re
 from types import MappingProxyType
 
 import pytest
@@ -47,8 +48,55 @@ def test_an_unknown_name_is_bad_input(capsys):
     assert main(["bench", "nope"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("banditd bench: 'nope' is no benchmark; they are digits, ")
+    assert err.startswith("banditd bench: 'nope' is no benchmark; they are kernels, ")
     assert err.count("\n") == 1
+
+
+def test_without_a_name_all_are_run_the_quick_and_in_process_ones_first():
+    assert list(bench.BENCHMARKS) == ["kernels", "delay", "digits", "delay_http", "worlds", "visibility", "throughput"]
+
+
+def test_digits_fit_a_terminal_of_80_columns(monkeypatch, capsys):
+    """Median and range share a cell; what all rows have in common stands below."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def row(policy, over, mean):
+        first = {"first_2000": mean, "first_2000_min": mean - 0.01, "first_2000_max": mean + 0.01}
+        last = {"last_2000": mean, "last_2000_min": mean - 0.004, "last_2000_max": mean + 0.005}
+        return {"policy": policy, "over": over, "runs": 5, "requests": 20_000, **first, **last, "mean": mean}
+
+    rows = [row("diag_linucb published", "HTTP", 0.9651), row("uniform", "in process", 0.1003)]
+    document = report.Document(
+        name="digits", about="by whom", machine=report.machine(), rows=rows, figures={"note": "one [b]"}
+    )
+    report.show(document)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    served = ["diag_linucb published", "HTTP", ".965 (.955-.975)", ".965 (.961-.970)", "0.9651"]
+    random = ["uniform", "in process", ".100 (.090-.110)", ".100 (.096-.105)", "0.1003"]
+    cells = [re.split("  +", line.strip()) for line in lines]
+    assert served in cells
+    assert random in cells
+    assert lines[-3:] == ["runs: 5", "requests: 20000", "note: one [b]"]
+    page = report.markdown(document)
+    assert "| policy | over | first_2000 | last_2000 | mean |\n" in page
+    assert f"| {' | '.join(served)} |\n" in page
+    assert "- runs: 5\n- requests: 20000\n- note: one [b]\n" in page
+
+
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        ((0.965, 0.9612, 0.9704), ".965 (.961-.970)"),
+        ((0.05, 0.04, 0.0612), ".050 (.040-.061)"),
+        ((1.0, 0.95, 1.25), "1.00 (0.95-1.25)"),
+        ((1234.5, 1100.0, 1300.2), "1,234 (1,100-1,300)"),
+        ((-0.5, -0.75, 0.25), "-.500 (-.750 to .250)"),
+        ((0.0, 0.0, 0.0), "0 (0-0)"),
+    ],
+)
+def test_a_median_and_its_range_have_equal_decimals(cells, shown):
+    assert report.spread(*cells) == shown
 
 
 @pytest.mark.parametrize("name", ["kernels", "throughput", "visibility"])

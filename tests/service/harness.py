@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -17,6 +17,8 @@ from service.app import create_app
 from service.log import Frame
 from service.node import Node
 from service.settings import Settings, load
+
+T = TypeVar("T")
 
 
 def settings_of(data: Path, toml: str = "") -> Settings:
@@ -62,8 +64,11 @@ class Server:
             await self._end.wait()
 
     def request(self, method: str, path: str, **given: Any) -> httpx.Response:
-        asked = asyncio.run_coroutine_threadsafe(self._client.request(method, path, **given), self._loop)
-        return asked.result()
+        return self.on_loop(self._client.request(method, path, **given))
+
+    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """The outcome of a coroutine, run where the server runs."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)

@@ -57,7 +57,7 @@ def values_of(key):
     if isinstance(rule, Integer):
         return st.integers(rule.low, rule.high)
     if isinstance(rule, Number):
-        return st.floats(rule.low, rule.high, exclude_min=rule.above)
+        return st.floats(rule.low, rule.high)
     if isinstance(rule, Boolean):
         return st.booleans()
     if isinstance(rule, Choice):

@@ -196,6 +196,31 @@ class TestRoutes:
     def test_another_content_type(self, server, path, kind):
         refused(server.request("POST", path, content=b"{}", headers={"content-type": kind}), 415)
 
+    @pytest.mark.parametrize("path", HOT)
+    def test_no_content_type(self, server, path):
+        """A page in a browser can send such a body unasked."""
+        assert "got none" in refused(server.request("POST", path, content=b"{}"), 415)["detail"]
+        refused(server.request("POST", path), 422, "$")
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", "/v1/recommend", 405),
+            ("GET", "/v1/nowhere", 404),
+            ("DELETE", "/livez", 405),
+            ("GET", "/v1/surfaces/nope", 404),
+            ("GET", "/v1/surfaces/home/cells?limit=0", 422),
+        ],
+    )
+    def test_every_refusal_is_counted(self, server, method, path, status):
+        def counted():
+            name = "banditd_refused_total"
+            return server.node.metrics.registry.get_sample_value(name, {"status": str(status)}) or 0.0
+
+        before = counted()
+        assert server.request(method, path).status_code == status
+        assert counted() == before + 1
+
     def test_a_graph_has_a_content_type_of_its_own(self, server):
         refused(server.request("PUT", "/v1/surfaces/home/graph", content=b"{}", headers=JSON), 415)
 

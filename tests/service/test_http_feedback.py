@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
 import pytest
 
-from service.log import LogUnavailable
+from service.feedback import BREATH
+from service.log import Appended, LogUnavailable
+from service.problems import Problem
 from service.receipts import Signer
+from service.schemas import EventIn, FeedbackOne, FeedbackRequest
 from service.secret_files import secret
 from tests.service.harness import answered, refused, running
 
@@ -203,3 +207,32 @@ class TestFeedbackThatIsAccepted:
         server.feedback(lost["receipt"], reward("b", 0.5))
         assert server.cells("home")["surface"] == {"name": "home", "impressions": 4, "reward": 1.5}
         assert answered(server.get("/readyz"), 200)["degraded"] == []
+
+    @pytest.mark.parametrize(("last", "walks"), [("good", 2), ("forged", 1)])
+    def test_a_large_batch_lets_others_in_between(self, server, monkeypatch, last, walks):
+        """The log answers at once, so that each turn of the loop is one that the batch gave away by itself."""
+        receipt = server.recommend(items=["a"])["receipt"]
+        ones = [FeedbackOne([EventIn("impression")], receipt)] * (10 * BREATH)
+        request = FeedbackRequest(batch=[*ones, FeedbackOne([], receipt if last == "good" else "forged")])
+        submitted = 0
+
+        def submit(partition, entry, keys):
+            nonlocal submitted
+            submitted += 1
+            done = asyncio.get_running_loop().create_future()
+            done.set_result(Appended(partition, 0, 0))
+            return done
+
+        async def turns():
+            accepting = asyncio.create_task(server.node.feedback.accept(request, 0.0))
+            count = 0
+            while not accepting.done():
+                await asyncio.sleep(0)
+                count += 1
+            return count, accepting.exception()
+
+        monkeypatch.setattr(server.node.writer, "submit", submit)
+        count, fault = server.on_loop(turns())
+        assert count >= walks * 10
+        assert isinstance(fault, Problem) == (last == "forged")
+        assert submitted == (0 if last == "forged" else 10 * BREATH)

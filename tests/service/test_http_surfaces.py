@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from bandits.tables import GraphTable
+from service.errors import UsageError
+from service.graphs import GraphFiles
 from tests.bandits.graphs import graph as small_graph
 from tests.bandits.graphs import parts
 from tests.service.harness import answered, refused, running
@@ -53,6 +59,10 @@ class TestCells:
             ("limit=100001", "limit"),
             ("limit=many", "limit"),
             ("cursor=x", "cursor"),
+            ("cursor=", "cursor"),
+            ("cursor=1:2", "cursor"),
+            ("cursor=1:2:100000000", "cursor"),
+            ("cursor=-1:2:3", "cursor"),
             ("all=perhaps", "all"),
         ],
     )
@@ -106,5 +116,79 @@ class TestGraph:
         server.upload(small_graph(tau=0.4).to_bytes())
         assert before
         assert server.sums() == {}
-        assert server.sums(query="?all=true") == before
+        for flag in ("?all", "?all=", "?all=true", "?all=1"):
+            assert server.sums(query=flag) == before
+        for flag in ("?all=false", "?all=0"):
+            assert server.sums(query=flag) == {}
         assert server.cells(query="?all=true")["surface"]["reward"] == 1.0
+
+    def test_uploads_that_meet_leave_one_of_them_on_disk_and_in_the_scores(self, server):
+        graphs = [small_graph(tau=0.1 * (i + 1)) for i in range(8)]
+        with ThreadPoolExecutor(len(graphs)) as pool:
+            replies = list(pool.map(server.upload, [graph.to_bytes() for graph in graphs]))
+        assert [answered(reply, 200)["graph_version"] for reply in replies] == [graph.version for graph in graphs]
+        served = server.get("/v1/surfaces/default").json()
+        assert server.node.graph_files.pointers() == {"default": served["graph_version"]}
+        assert served["generations"] == [g.key for g in server.node.generations.of("default")]
+
+    def test_others_are_answered_while_a_graph_is_read(self, server, monkeypatch):
+        """The upload waits in its thread until another request has been answered."""
+        answered_meanwhile, load = threading.Event(), GraphFiles.load
+
+        def waiting(self, path):
+            assert answered_meanwhile.wait(30)
+            return load(self, path)
+
+        monkeypatch.setattr(GraphFiles, "load", waiting)
+        with ThreadPoolExecutor(1) as pool:
+            upload = pool.submit(server.upload, small_graph().to_bytes())
+            server.recommend(items=["a"])
+            answered_meanwhile.set()
+            answered(upload.result(), 200)
+
+    def test_an_upload_bakes_only_its_surface(self, tmp_path, monkeypatch):
+        with running(tmp_path / "two", "[surfaces.home]\n[surfaces.shop]\n") as server:
+            server.upload(small_graph().to_bytes(), "home")
+            baked, refresh = [], GraphTable.refresh
+
+            def noting(self, *given):
+                baked.append(self.table)
+                refresh(self, *given)
+
+            monkeypatch.setattr(GraphTable, "refresh", noting)
+            server.upload(small_graph().to_bytes(), "shop")
+            assert baked == [server.node.surfaces["shop"].graph.table]
+
+    def test_the_number_of_cells_without_an_edge_falls_back_to_nothing(self, server):
+        """A surface learns an item that its next graph of the same centroids no longer has, then has it again."""
+
+        def shown():
+            (line,) = re.findall(r"cells_without_edge\{.*\} (\S+)", server.get("/metrics").text)
+            return float(line)
+
+        server.upload(small_graph().to_bytes())
+        for _ in range(20):
+            for item in server.recommend(embedding=[1.0, 0.0], n=4)["items"]:
+                assert item["id"] in "abcd"
+        server.settle()
+        server.upload(small_graph(items=["w", "x", "y", "z"]).to_bytes())
+        assert shown() > 0
+        server.upload(small_graph().to_bytes())
+        assert shown() == 0
+
+
+def test_a_corrupt_list_of_graphs_is_named_and_refuses_the_start(tmp_path):
+    with running(tmp_path / "data") as server:
+        server.upload(small_graph().to_bytes())
+    for corrupt in (b"{", b"[]", b'{"default": 3}', b"\xff"):
+        (tmp_path / "data" / "graphs" / "current.json").write_bytes(corrupt)
+        with pytest.raises(UsageError, match=r"graphs/current\.json: must name"), running(tmp_path / "data"):
+            pass
+
+
+def test_an_upload_that_was_cut_short_is_cleared_away_by_the_next_start(tmp_path):
+    left = tmp_path / "data" / "graphs" / ".incoming-abc"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"PK")
+    with running(tmp_path / "data"):
+        assert not left.exists()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import tomllib
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bandits.names import generation
+from bandits.sampling import MIN_TEMPERATURE, Sampler
+from service.rewards import Rewards
 from service.settings import (
     Entries,
     Key,
@@ -20,9 +23,12 @@ from service.settings import (
     SurfaceSettings,
     load,
     members,
+    reward_scale,
     rows,
     toml,
+    unserved,
 )
+from service.settings.document import markdown
 from service.settings.values import Array, ArrayOrFile, Boolean, Distribution, Integer, Number, Span
 
 DOCUMENTED = Path(__file__).parents[1] / "data" / "configuration.toml"
@@ -104,7 +110,7 @@ def out_of_range(rule):
     if isinstance(rule, Integer):
         return [str(rule.low - 1), str(rule.high + 1), str(10**30)]
     if isinstance(rule, Number):
-        return [repr(rule.low if rule.above else rule.low - 1e6), repr(rule.high * 1.01)]
+        return [repr(math.nextafter(rule.low, -math.inf)), repr(math.nextafter(rule.high, math.inf))]
     if isinstance(rule, Boolean):
         return []
     if isinstance(rule, Span):
@@ -256,24 +262,75 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, refusal):
     assert "nested too deeply" in refusal("a = " + "[" * 5000)
 
 
-def test_learners_follow_the_policy():
-    reserved = dataclasses.replace(SurfaceSettings().recovering, reserved=2)
-    assert SurfaceSettings().learners == ("diag_linucb",)
-    assert SurfaceSettings(recovering=reserved).learners == ("diag_linucb", "recovering")
-    assert SurfaceSettings(policy="index").learners == ("recovering",)
-    assert SurfaceSettings(policy="ad_load").learners == ()
+def test_the_least_temperature_and_prior_are_those_of_sampler_and_learner(loaded):
+    text = "[surfaces.a]\nsampler = {temperature = 1e-9}\ndiag_linucb = {prior = 1e-9}"
+    surface = loaded(text).settings.surfaces["a"]
+    assert surface.sampler.temperature == MIN_TEMPERATURE == Sampler(temperature=MIN_TEMPERATURE).temperature
+    assert np.isfinite(np.float32(1.0 / surface.diag_linucb.prior))
+
+
+UNSERVED = {
+    "server.workers = 2": "1",
+    'distributed.kafka = "a:1"': '""',
+    'surfaces.a.policy = "periodic"': '"diag_linucb" or "uniform"',
+    'surfaces.a.policy = "index"': '"diag_linucb" or "uniform"',
+    'surfaces.a.policy = "ad_load"': '"diag_linucb" or "uniform"',
+    "surfaces.a.half_life_s = 60": "0",
+    "surfaces.a.arm_ttl_s = 60": "0",
+    "surfaces.a.generations_kept = 3": "2",
+    "surfaces.a.recovering.reserved = 1": "0",
+}
+
+
+@pytest.mark.parametrize(("line", "rest"), UNSERVED.items())
+def test_a_value_that_this_version_would_ignore_is_one_line(line, rest, loaded):
+    assert unserved(loaded(line).settings) == [f"{line}: not in this version; leave it at {rest}"]
+
+
+def test_unserved_keys_and_passwords_do_not_print(loaded):
+    text = f'distributed.redis = "redis://me:hunter2@db:1/0"\n[[keys]]\n{KEY_ENTRY}'
+    assert unserved(loaded(text).settings) == [
+        "keys = [{..}]: not in this version; leave it at []",
+        'distributed.redis = "redis://***@db:1/0": not in this version; leave it at ""',
+    ]
+
+
+def test_every_default_is_served():
+    assert unserved(load(None, {}, {}).settings) == []
+    for path, key in EVERY_KEY:
+        assert not key.served or key.default in key.served, path
+
+
+def test_the_document_marks_what_is_not_in_this_version():
+    page = markdown()
+    sections = dict(section.split("`\n", 1) for section in page.split("\n## `")[1:])
+    rows = {
+        (name, line.split("`")[1]): line
+        for name, text in sections.items()
+        for line in text.splitlines()
+        if line.startswith("| `")
+    }
+    marked = {place for place, line in rows.items() if "**Not in this version**" in line}
+    whole = {"[[keys]]", "[distributed]", "[surfaces.NAME.recovering]", "[surfaces.NAME.ad_load]"}
+    of_surface = "policy", "arm_ttl_s", "generations_kept", "wait_window_s", "default_reward", "half_life_s"
+    assert marked == {place for place in rows if place[0] in whole} | {
+        ("[server]", "workers"),
+        ("[receipts]", "event_ttl_s"),
+        *(("[surfaces.NAME]", name) for name in of_surface),
+    }
+    assert rows["[server]", "workers"].endswith("Server processes. **Not in this version**: values other than `1` |")
 
 
 def test_reward_scale_by_hand():
     """|-2| * max(|-3|, 1) + 0.5 * max(0, 4) = 8."""
     rewards = (RewardSettings("a", (-3.0, 1.0), -2.0), RewardSettings("b", (0.0, 4.0), 0.5))
-    assert SurfaceSettings(rewards=rewards).reward_scale == 8.0
+    assert reward_scale(rewards) == Rewards(rewards).scale == 8.0
 
 
 def test_a_generation_does_not_depend_on_how_numbers_are_written(loaded):
     def of(text):
         surface = loaded(f"[[surfaces.a.rewards]]\n{text}").settings.surfaces["a"]
-        return generation("slots", surface.generation_rewards(), surface.half_life_s)
+        return generation("slots", Rewards(surface.rewards).generation_spec, surface.half_life_s)
 
     assert of("range = [0, 1]\nweight = 1") == of("range = [-0.0, 1.0]\nclip = true") == of("")
     assert of("range = [0, 2]") != of("")
