@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 MAX_QUEUED_BYTES = 64 << 20
 MAX_CLOCK_LEAD_S = 300.0
+GC_THRESHOLD = (20_000, 20, 50)
+"""A request makes some fifty objects and no cycles: the default would look for cycles every tenth request."""
 GATHER_S, OFFER_GATHER_S = 0.002, 0.02
 
 
@@ -174,6 +176,7 @@ class Node:
         self.pipeline.start()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
 
     def _announce(self, surface: str, current: list[Generation]) -> None:
         """Say that a changed configuration begins a generation, which knows nothing yet."""

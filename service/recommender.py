@@ -40,6 +40,8 @@ from service.surface import Candidates, Surface, unknown_surface
 
 DEFAULT_N = 10
 MAX_LOGGED_DISTRIBUTION = 64
+MAX_UNLEARNED_ARMS = 200_000
+"""No server serves half as many new arms before the fold has learned of them."""
 _GREEDY, _UNIFORM = Sampler("greedy"), Sampler("uniform")
 
 
@@ -180,7 +182,8 @@ class Recommender:
         if not reason:
             if self._writer.offer(receipt.partition, bytes(entry), entry_keys(receipt.positions, receipt.contexts)):
                 self._ids.logged(receipt.boot, receipt.partition)
-                prepared.surface.arms.update(_arms(receipt))
+                if _is_near_max_arms(prepared.surface):
+                    prepared.surface.arms.update(_arms(receipt))
             else:
                 reason = "log_queue"
         if reason:
@@ -292,6 +295,11 @@ class Recommender:
                 value *= weight / total
             contributions.append(Contribution(int(context.slots[k]), weight, value))
         return contributions
+
+
+def _is_near_max_arms(surface: Surface) -> bool:
+    """Whether arms have to be counted as they are served; else as they are learned, which is cheaper, will do."""
+    return surface.settings.max_arms <= MAX_UNLEARNED_ARMS or len(surface.arms) > surface.settings.max_arms // 2
 
 
 def _arms(receipt: Receipt) -> Iterator[int]:

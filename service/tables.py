@@ -19,17 +19,22 @@ class Tables:
 
     def __init__(self, replica: Replica, surfaces: Mapping[str, Surface], metrics: Metrics) -> None:
         self._replica, self._surfaces, self._metrics = replica, surfaces, metrics
+        self._seen = 0
 
     def refresh(self, rows: npt.NDArray[np.int32] | None) -> None:
         """Take in changed chunk rows of the replica's cells; None for all of them."""
+        new = self._all[self._seen :]
+        self._seen += new.size
         rows = self._all if rows is None else rows
         now = time.monotonic()
         for surface in self._surfaces.values():
             self._refresh(surface, rows, now)
+            self._meet(surface, new)
 
     def refresh_surface(self, surface: Surface) -> None:
         """Take all cells into one surface's tables, where it has got a new one."""
         self._refresh(surface, self._all, time.monotonic())
+        self._meet(surface, self._all)
 
     @property
     def _all(self) -> npt.NDArray[np.int32]:
@@ -37,10 +42,13 @@ class Tables:
 
     def _refresh(self, surface: Surface, rows: npt.NDArray[np.int32], now_s: float) -> None:
         cells = self._replica.cells
-        keys = cells.arrays.keys.rows[rows]
-        table, arm = keys[:, 0], keys[:, 1]
         for served in surface.tables:
             served.refresh(cells, rows, self._replica.totals(served.totals), now_s)
-            surface.arms.update(arm[table == np.uint64(served.table)].tolist())
             if isinstance(served, GraphTable):
                 self._metrics.without_edge.labels(surface.name).set(served.without_edge)
+
+    def _meet(self, surface: Surface, rows: npt.NDArray[np.int32]) -> None:
+        """Note the arms of chunks; only a new chunk can have a new arm."""
+        keys = self._replica.cells.arrays.keys.rows[rows]
+        for served in surface.tables:
+            surface.arms.update(keys[keys[:, 0] == np.uint64(served.table), 1].tolist())
