@@ -156,11 +156,20 @@ class Mirror:
         rows = np.flatnonzero(s.boot_changed[: s.boots.used[0]])
         s.boot_changed[rows] = 0
         values |= zip(split(_keys(TOTAL_KEY, b"b", s.boots, rows)), _split_rows(s.boot[rows]), strict=True)
-        for row in range(self._names_sent, int(s.names.used[0])):
-            start, stop = s.name[row].tolist()
-            values[b"n" + int(s.names.rows[row, 0]).to_bytes(8, "little")] = s.text[start:stop].tobytes()
+        return values | self._take_names()
+
+    def _take_names(self) -> dict[bytes, bytes]:
+        """Names that came since the last call; rows only ever follow each other, and so do their texts."""
+        s, first = self._state, self._names_sent
         self._names_sent = int(s.names.used[0])
-        return values
+        rows = np.arange(first, self._names_sent)
+        if not rows.size:
+            return {}
+        spans = s.name[first : self._names_sent]
+        base = int(spans[0, 0])
+        text = s.text[base : int(spans[-1, 1])].tobytes()
+        texts = [text[start:stop] for start, stop in (spans - base).tolist()]
+        return dict(zip(split(_keys(TOTAL_KEY, b"n", s.names, rows)), texts, strict=True))
 
     def _dedupe_values(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
         values = np.empty(rows.size, DEDUPE_VALUE)

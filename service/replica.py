@@ -34,19 +34,41 @@ class Changes:
     meta: Meta | None
     cells: ChunkValues
     totals: dict[int, tuple[int, int]] = field(default_factory=dict)
-    names: dict[int, str] = field(default_factory=dict)
+    names: dict[bytes, bytes] = field(default_factory=dict)
     reload: bool = False
 
 
 def _changes(partition: int, meta: Meta, values: Mapping[bytes, bytes], *, reload: bool) -> Changes:
-    changes = Changes(partition, meta, decode({k: v for k, v in values.items() if k[0] == _CELLS}), reload=reload)
-    for key, value in values.items():
-        if key[0] == _TOTALS:
-            impressions, rewards = np.frombuffer(value, np.int64).tolist()
-            changes.totals[int.from_bytes(key[1:], "little")] = (impressions, rewards)
-        elif key[0] == _NAMES:
-            changes.names[int.from_bytes(key[1:], "little")] = value.decode()
+    cells = decode({key: value for key, value in values.items() if key[0] == _CELLS})
+    names = {key: value for key, value in values.items() if key[0] == _NAMES}
+    changes = Changes(partition, meta, cells, names=names, reload=reload)
+    for key in [key for key in values if key[0] == _TOTALS]:
+        impressions, rewards = np.frombuffer(values[key], np.int64).tolist()
+        changes.totals[int.from_bytes(key[1:], "little")] = (impressions, rewards)
     return changes
+
+
+class ArmNames(Mapping[int, str]):
+    """Ids by arm key, kept as the store has them: most are never looked at."""
+
+    def __init__(self) -> None:
+        self._texts: dict[bytes, bytes] = {}
+
+    def add(self, texts: Mapping[bytes, bytes]) -> None:
+        """Take in store keys and values."""
+        self._texts.update(texts)
+
+    def __getitem__(self, arm: int) -> str:
+        try:
+            return self._texts[b"n" + arm.to_bytes(8, "little")].decode()
+        except KeyError:
+            raise KeyError(arm) from None
+
+    def __iter__(self) -> Iterator[int]:
+        return (int.from_bytes(key[1:], "little") for key in self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 def slices(changes: Iterable[Changes], chunks: int) -> Iterator[Changes]:
@@ -80,7 +102,7 @@ class Replica:
         self._polled: list[Meta | None] = [None] * n_partitions
         self._partitions = [_Partition() for _ in range(n_partitions)]
         self.cells = CellTable()
-        self.names: dict[int, str] = {}
+        self.names = ArmNames()
         self.version = ""
         self._slices = 0
 
@@ -139,7 +161,7 @@ class Replica:
                 self._drop(known)
             known.cells.replace(change.cells, self.cells)
             known.totals |= change.totals
-            self.names |= change.names
+            self.names.add(change.names)
             if change.meta is None:
                 self._slices += 1
             else:
