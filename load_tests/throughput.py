@@ -119,7 +119,7 @@ def baseline_server(answer: bytes) -> Iterator[Server]:
 
 
 def throughput(
-    pairs: int = 15, requests: int = 6000, connections: int = 32, n_clusters: int = 256, n_items: int = 200_000
+    pairs: int = 15, requests: int = 20_000, connections: int = 32, n_clusters: int = 256, n_items: int = 200_000
 ) -> Report:
     """Run both servers at once and load them in turn, `requests` each a pair; which one goes first alternates."""
     bodies = make_bodies()

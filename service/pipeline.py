@@ -29,7 +29,10 @@ TRIM_EVERY_S = 600.0
 RETRY_S = 0.5
 FOLD_S = 0.1
 """Longest fold before its result is published; under steady load the log's end may never be reached."""
-LATE_S, ALONE_S = 0.25, 0.02
+REST = 2.0
+"""A refresh is followed by a pause so many times as long, or as long where the scores are late: few large refreshes
+disturb requests less than many small ones, and what changed twice is published once."""
+LATE_S, ALONE_S = 0.25, 0.03
 """From this age of the scores on, the fold gets the interpreter to itself for so long at a time."""
 PUBLISH_CHUNKS = 4000
 """Chunks published in one go; requests get their turn in between."""
@@ -99,7 +102,8 @@ class Pipeline(threading.Thread):
                     self._refresh()
                 self._keep_house()
                 if moved:
-                    self._ending.wait(max(0.0, self._refresh_s - (time.monotonic() - started)))
+                    took = time.monotonic() - started
+                    self._ending.wait(max(self._refresh_s - took, took if self.age_s > LATE_S else REST * took))
             while self._fold(FOLD_S):
                 pass
             self._copier.shutdown()
@@ -117,8 +121,8 @@ class Pipeline(threading.Thread):
     def _refresh(self) -> None:
         started = time.monotonic()
         late = self._fold_alone() if self.age_s > LATE_S else self._fold(FOLD_S)
-        for part in slices(self._replica.poll(), PUBLISH_CHUNKS):
-            self._on_loop(partial(self._publish, [part]))
+        for portion in slices(self._replica.poll(), PUBLISH_CHUNKS):
+            self._on_loop(partial(self._publish, portion))
         if self._failed:
             self._failed = False
             self._wake.set()

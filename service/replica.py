@@ -71,8 +71,21 @@ class ArmNames(Mapping[int, str]):
         return len(self._texts)
 
 
-def slices(changes: Iterable[Changes], chunks: int) -> Iterator[Changes]:
-    """The same changes in pieces of at most so many chunks, so that scoring need not stand still for all of them."""
+def slices(changes: Iterable[Changes], chunks: int) -> Iterator[list[Changes]]:
+    """The same changes in portions of about so many chunks, so that scoring need not stand still for all of them."""
+    portion: list[Changes] = []
+    size = 0
+    for part in _parts(changes, chunks):
+        portion.append(part)
+        size += part.cells.keys.size
+        if size >= chunks:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _parts(changes: Iterable[Changes], chunks: int) -> Iterator[Changes]:
     for change in changes:
         keys, words, start = change.cells
         last = max(0, (keys.size - 1) // chunks)

@@ -254,8 +254,8 @@ def test_it_equals_a_full_scan_after_any_sequence_of_applies_and_polls(steps, ch
             them = updaters(log, store)
         follow(them)
         if then == "poll":
-            for change in slices(replica.poll(), chunks):
-                replica.publish([change])
+            for portion in slices(replica.poll(), chunks):
+                replica.publish(portion)
             assert_equal_to_a_scan(replica, store)
     update(replica)
     assert_equal_to_a_scan(replica, store)
@@ -300,7 +300,9 @@ def test_a_published_slice_is_a_part_and_the_last_one_says_where_it_stands():
     log.put([decided(decision(0, items=["a", "b", "c"], n_slots=3))])
     follow(updaters(log, store))
     replica = Replica(store, 1)
-    parts = list(slices(replica.poll(), 4))
+    portions = list(slices(replica.poll(), 4))
+    assert [len(portion) for portion in portions] == [1, 1, 1]
+    parts = [part for portion in portions for part in portion]
     assert [part.cells.keys.size for part in parts] == [4, 4, 1]
     assert [part.reload for part in parts] == [True, False, False]
     for part in parts:
@@ -308,3 +310,13 @@ def test_a_published_slice_is_a_part_and_the_last_one_says_where_it_stands():
         replica.publish([part])
     assert replica.next_of(0) == 1
     assert_equal_to_a_scan(replica, store)
+
+
+def test_small_changes_of_several_partitions_are_published_together():
+    log, store = ListLog(3), MemoryStore(3)
+    for partition in range(3):
+        log.put([decided(decision(0, partition=partition, items=["a"]))], partition)
+    follow(updaters(log, store))
+    replica = Replica(store, 3)
+    assert [len(portion) for portion in slices(replica.poll(), 100)] == [3]
+    assert list(slices(replica.poll(), 100)) == []
