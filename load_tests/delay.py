@@ -57,19 +57,22 @@ def delay_table(
                 _play(world, encoder, sampler, rounds=rounds, seed=seed, alpha=alpha, refresh=refresh)
                 for refresh in (1, delay)
             )
-            rows.append(
-                Row(
-                    seed=seed,
-                    sampler=name,
-                    rounds=rounds,
-                    delay=delay,
-                    reward_1=prompt.reward,
-                    reward_delayed=late.reward,
-                    ratio=late.reward / prompt.reward,
-                    upper_bound=prompt.upper_bound,
-                )
-            )
+            rows.append(row_of(name, seed, rounds, delay, prompt, late))
     return rows
+
+
+def row_of(sampler: str, seed: int, rounds: int, delay: int, prompt: Simulation, late: Simulation) -> Row:
+    """The comparison of one sampler played at delay 1 and at `delay`."""
+    return Row(
+        seed=seed,
+        sampler=sampler,
+        rounds=rounds,
+        delay=delay,
+        reward_1=prompt.reward,
+        reward_delayed=late.reward,
+        ratio=late.reward / prompt.reward,
+        upper_bound=prompt.upper_bound,
+    )
 
 
 def _play(

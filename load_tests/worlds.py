@@ -9,6 +9,7 @@ from typing import TypedDict
 from bandits.simulation import WORLDS, Simulation, Uniform, World, simulate
 from load_tests.client import Client
 from load_tests.delay import Row as DelayRow
+from load_tests.delay import row_of
 from load_tests.server import serve
 from load_tests.traffic import Traffic, play
 
@@ -91,16 +92,7 @@ def delay_over_http(
         for name, kind in SAMPLERS.items():
             prompt = _play(world, seed, requests, env={SAMPLER_KEY: kind})
             late = _play(world, seed, requests, delay=delay, batch=batch, deferred=True, env={SAMPLER_KEY: kind})
-            row = DelayRow(
-                seed=seed,
-                sampler=name,
-                rounds=requests,
-                delay=delay,
-                reward_1=prompt.reward,
-                reward_delayed=late.reward,
-                ratio=late.reward / prompt.reward,
-                upper_bound=prompt.upper_bound,
-            )
+            row = row_of(name, seed, requests, delay, prompt, late)
             rows.append(row)
             progress(f"delay, seed {seed}, {name}: {prompt.reward:.3f} and {late.reward:.3f}, ratio {row['ratio']:.3f}")
     return rows

@@ -108,7 +108,6 @@ class Pipeline(threading.Thread):
                 pass
             self._copier.shutdown()
         except Halt as halt:
-            logger.error("%s", halt)
             self._report(halt)
         except Exception as fault:
             logger.exception("the fold ended")

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         node.on_ready = lambda: print(f"banditd serves on {url}", file=sys.stderr, flush=True)
         server.run(sockets=[listening])
     if isinstance(node.fault, Halt):
-        print(f"banditd serve: {node.fault}", file=sys.stderr)
+        print(node.fault, file=sys.stderr)
         return 4
     if node.fault is not None:
         raise node.fault

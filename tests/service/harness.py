@@ -20,6 +20,27 @@ from service.settings import Settings, load
 
 T = TypeVar("T")
 
+SURFACES = """
+[surfaces.home]
+[surfaces.shop]
+[[surfaces.shop.rewards]]
+name = "click"
+weight = 1.0
+[[surfaces.shop.rewards]]
+name = "stars"
+range = [-5.0, 5.0]
+weight = 0.5
+[[surfaces.shop.rewards]]
+name = "seconds"
+range = [0.0, 60.0]
+weight = 0.01
+clip = true
+"""
+"""Two surfaces, the second with three rewards: a plain one, one with a sign, one that is clipped."""
+
+JSON = {"content-type": "application/json"}
+HOT = ["/v1/recommend", "/v1/recommend/batch", "/v1/feedback"]
+
 
 def settings_of(data: Path, toml: str = "") -> Settings:
     """Settings of a data directory and a configuration text."""

@@ -11,32 +11,13 @@ import pytest
 
 from service.node import Node
 from tests.bandits.graphs import graph as small_graph
-from tests.service.harness import Server, answered, refused, running, settings_of
-
-TOML = """
-[surfaces.home]
-[surfaces.shop]
-[[surfaces.shop.rewards]]
-name = "click"
-weight = 1.0
-[[surfaces.shop.rewards]]
-name = "stars"
-range = [-5.0, 5.0]
-weight = 0.5
-[[surfaces.shop.rewards]]
-name = "seconds"
-range = [0.0, 60.0]
-weight = 0.01
-clip = true
-"""
-JSON = {"content-type": "application/json"}
-HOT = ["/v1/recommend", "/v1/recommend/batch", "/v1/feedback"]
+from tests.service.harness import HOT, JSON, SURFACES, Server, answered, refused, running, settings_of
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """One server for all requests that are refused; it serves two surfaces."""
-    with running(tmp_path_factory.mktemp("http") / "data", TOML) as server:
+    with running(tmp_path_factory.mktemp("http") / "data", SURFACES) as server:
         yield server
 
 

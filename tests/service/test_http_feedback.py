@@ -14,32 +14,13 @@ from service.problems import Problem
 from service.receipts import Signer
 from service.schemas import EventIn, FeedbackOne, FeedbackRequest
 from service.secret_files import secret
-from tests.service.harness import answered, refused, running
-
-TOML = """
-[surfaces.home]
-[surfaces.shop]
-[[surfaces.shop.rewards]]
-name = "click"
-weight = 1.0
-[[surfaces.shop.rewards]]
-name = "stars"
-range = [-5.0, 5.0]
-weight = 0.5
-[[surfaces.shop.rewards]]
-name = "seconds"
-range = [0.0, 60.0]
-weight = 0.01
-clip = true
-"""
-JSON = {"content-type": "application/json"}
-HOT = ["/v1/recommend", "/v1/recommend/batch", "/v1/feedback"]
+from tests.service.harness import JSON, SURFACES, answered, refused, running
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """One server for all requests that are refused; it serves two surfaces."""
-    with running(tmp_path_factory.mktemp("http") / "data", TOML) as server:
+    with running(tmp_path_factory.mktemp("http") / "data", SURFACES) as server:
         yield server
 
 
@@ -153,7 +134,7 @@ class TestFeedbackThatIsRefused:
 class TestFeedbackThatIsAccepted:
     @pytest.fixture
     def server(self, tmp_path):
-        with running(tmp_path / "data", TOML) as server:
+        with running(tmp_path / "data", SURFACES) as server:
             yield server
 
     def test_events_are_counted_resent_ones_included_and_learned_once(self, server):

@@ -144,5 +144,5 @@ def test_a_log_that_does_not_belong_to_the_state_ends_with_status_4(tmp_path):
         path.unlink()
     ended = serve("--port", "0", "--data", str(tmp_path / "data"))
     assert ended.returncode == 4
-    assert ended.stderr.startswith("banditd serve: halted: state is of log ")
+    assert ended.stderr.startswith("halted: state is of log ")
     assert ended.stderr.count("\n") == 1
