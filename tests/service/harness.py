@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,8 +68,15 @@ class Server:
             raise self.node.fault
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+        # A server that halted has closed its loop by itself.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end.set)
+        self.join()
+
+    def join(self) -> None:
+        """Wait for the end of a server that ends by itself."""
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
 
     async def _live(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()

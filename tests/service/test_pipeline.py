@@ -8,6 +8,7 @@ import time
 import pytest
 
 from service.log import LogUnavailable
+from service.updater import Halt
 from tests.service.harness import running
 
 
@@ -60,3 +61,16 @@ def test_a_trim_that_fails_does_not_end_the_fold(tmp_path, monkeypatch):
         else:
             pytest.fail("no trim failed")
         assert server.node.fault is None
+
+
+def test_a_damaged_frame_ends_a_running_server_with_its_reason_and_leaves_the_state_as_it_was(tmp_path):
+    with running(tmp_path / "data") as server:
+        server.reward(server.recommend(items=["a"], user="u"), 1.0)
+        server.settle()
+        before = [server.node.data.store.scan(p) for p in range(8)]
+        server.node.pipeline.committed(server.node.data.log.append([(0, b"no frame at all")]))
+        server.join()
+        assert isinstance(server.node.fault, Halt)
+        assert str(server.node.fault).startswith("halted: frame ")
+        assert "damaged" in str(server.node.fault)
+        assert [server.node.data.store.scan(p) for p in range(8)] == before
