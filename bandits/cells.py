@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bandits.kernels import chunks as kernel
+from bandits.kernels import retire
 from bandits.kernels.chunks import SATURATED, TOP, Chunks
-from bandits.kernels.index import grown, make_index
+from bandits.kernels.index import grown, make_index, rehash
 
 CHUNK_KEY = np.dtype([("prefix", "S1"), ("table", "<u8"), ("arm", "<u8"), ("chunk", "<u4")])
 SUM_UNITS = np.array([2.0**-30, 2.0**-15, 2.0**-30])
@@ -122,12 +123,40 @@ class CellTable:
     def replace(self, values: ChunkValues, total: CellTable) -> None:
         """Put the values of chunks in place of this table's, and move total by the difference."""
         keys, words, start = values
-        if not keys.size:
-            return
-        n_cells = int((start[-1] - 2 * keys.size) // 3)
-        own, sums = self.reserve(n_cells + keys.size), total.reserve(n_cells + keys.size)
-        table, arm, chunk = (keys[name].astype(np.uint64) for name in ("table", "arm", "chunk"))
-        kernel.replace(own, sums, table, arm, chunk, words, start)
+        if keys.size:
+            own, sums = self._room(keys, start, total)
+            table, arm, chunk = _columns(keys)
+            kernel.replace(own, sums, table, arm, chunk, words, start)
+
+    def renew(self, values: ChunkValues, total: CellTable) -> None:
+        """As replace, for a part of a table that is read anew: mark_clean before its parts, keep_renewed after them."""
+        keys, words, start = values
+        if keys.size:
+            own, sums = self._room(keys, start, total)
+            table, arm, chunk = _columns(keys)
+            retire.renew(own, sums, table, arm, chunk, words, start)
+
+    def keep_renewed(self, total: CellTable) -> tuple[CellTable, npt.NDArray[np.uint64]]:
+        """A table of the chunks that renew brought, and the arms of all others; total moves by those."""
+        arms = np.empty(self.n_chunks, np.uint64)
+        gone = retire.clear_unmarked(self.arrays, total.reserve(1), arms)
+        kept = self.kept(self.take_changed())
+        kept.mark_clean()
+        return kept, arms[:gone]
+
+    def kept(self, rows: npt.NDArray[np.int32], *, zeros: bool = True) -> CellTable:
+        """A new table of these chunk rows; those that had changed stay so. Without zeros: no cells of three zeros."""
+        top = int(self.arrays.state[TOP])
+        table = CellTable(max(_ROWS, rows.size + rows.size // 4), max(_CELLS, top + rows.size))
+        table.arrays.state[SATURATED] = self.arrays.state[SATURATED]
+        retire.copy_chunks(self.arrays, rows, zeros, table.arrays)
+        return table
+
+    def _room(
+        self, keys: npt.NDArray[np.void], start: npt.NDArray[np.int64], total: CellTable
+    ) -> tuple[Chunks, Chunks]:
+        n_cells = int((start[-1] - 2 * keys.size) // 3) + keys.size
+        return self.reserve(n_cells), total.reserve(n_cells)
 
 
 class ChunkValues(NamedTuple):
@@ -149,6 +178,23 @@ def decode(values: Mapping[bytes, bytes]) -> ChunkValues:
     start = np.zeros(keys.size + 1, np.int64)
     np.cumsum(np.fromiter(map(len, values.values()), np.int64, keys.size) // 8, out=start[1:])
     return ChunkValues(keys, np.frombuffer(b"".join(values.values()), np.int64), start)
+
+
+def without_chunk(arms: npt.NDArray[np.uint64], tables: Iterable[CellTable]) -> npt.NDArray[np.uint64]:
+    """Those of the arms, each once, that have no chunk in any of the tables."""
+    arms = np.unique(arms)
+    found = np.zeros(arms.size, np.bool_)
+    index = make_index(max(1, arms.size))
+    index.rows[: arms.size, 0] = arms
+    index.used[0] = arms.size
+    rehash(index)
+    for table in tables:
+        retire.find_arms(table.arrays, index, found)
+    return arms[~found]
+
+
+def _columns(keys: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.uint64], ...]:
+    return tuple(keys[name].astype(np.uint64) for name in ("table", "arm", "chunk"))
 
 
 def split(records: npt.NDArray[np.void]) -> list[bytes]:

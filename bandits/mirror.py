@@ -1,6 +1,7 @@
 """State of one partition as a function of its log: the mirror that the fold owns, and its store keys.
 
-Keys, all but `m` made here: c cells of a chunk, t totals of a table, d dedupe bits, b ordinals of a boot, n id text.
+Keys, all but `m` made here: c cells of a chunk, t totals of a table, d dedupe bits, b ordinals of a boot, n id text,
+x tombstone of a retired table or arm (see tombstones).
 """
 
 from __future__ import annotations
@@ -14,13 +15,26 @@ import numpy.typing as npt
 
 from bandits.cells import CellTable, decode, longer, split
 from bandits.kernels import fold as kernel
+from bandits.kernels import retire
 from bandits.kernels.chunks import N_CHANGED
-from bandits.kernels.index import Index, grown, insert, make_index, rehash
-from bandits.records import FOLD_VERSION, FRAME, frame_append_us, frame_checksum
+from bandits.kernels.index import Index, find, grown, insert, make_index, rehash
+from bandits.kernels.parse import MAX_CONTEXTS
+from bandits.records import FOLD_VERSION, FRAME, Retire, decode_retire, frame_append_us, frame_checksum
+from bandits.tombstones import (
+    TOMBSTONE_KEY,
+    TOMBSTONE_US,
+    TOTAL_KEY,
+    is_covered,
+    keys_of,
+    tombstone_index,
+    tombstones_of,
+    values_of,
+)
+from bandits.tombstones import stale_keys as stale_keys
 
-TOTAL_KEY = np.dtype([("prefix", "S1"), ("table", "<u8")])
 DEDUPE_KEY = np.dtype([("prefix", "S1"), ("boot", "<u8"), ("hour_chunk", "<u8")])
 DEDUPE_VALUE = np.dtype([("expiry", "<i8"), ("bits", "<u8", 4)])
+_TOMBSTONES = 64
 
 
 class Meta(msgspec.Struct, array_like=True, kw_only=True):
@@ -56,6 +70,7 @@ class Mirror:
         self._need = np.zeros(2, np.int64)
         self._names_sent = 0
         self._lost_expired = 0
+        self._dropped: dict[bytes, None] = {}
         self._state = kernel.State(
             cells=self._cells.arrays,
             totals=make_index(64),
@@ -71,9 +86,10 @@ class Mirror:
             names=make_index(1024),
             name=np.zeros((1024, 2), np.int64),
             text=np.zeros(1 << 16, np.uint8),
+            retired=make_index(_TOMBSTONES, retire.TOMBSTONE_COLUMNS),
             clock=np.zeros(3, np.int64),
             counts=np.zeros(len(kernel.COUNTERS), np.int64),
-            contexts=np.zeros(kernel.MAX_CONTEXTS, np.int64),
+            contexts=np.zeros(MAX_CONTEXTS, np.int64),
         )
 
     @property
@@ -98,21 +114,99 @@ class Mirror:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the cells and of the dedupe bits, bytes."""
-        s = self._state
-        return int(self._cells.nbytes + s.bits.nbytes + s.expiry.nbytes + sum(a.nbytes for a in s.dedupe))
+        """Memory of the cells, bytes."""
+        return self._cells.nbytes
 
-    def fold(self, frame: bytes, append_us: int) -> int:
-        """Fold one frame and return its checksum; RecordError, changing nothing, where its bytes are damaged."""
+    @property
+    def dedupe_chunks(self) -> int:
+        """Chunks of dedupe bits, of 32 bytes each."""
+        return int(self._state.dedupe.used[0])
+
+    @property
+    def dedupe_nbytes(self) -> int:
+        """Memory of the dedupe bits with what finds them, bytes; what is reserved beyond it has not been touched."""
+        s = self._state
+        row = sum(a.itemsize * a[0].size for a in (s.dedupe.rows, s.bits)) + s.expiry.itemsize + 1
+        return int(row * self.dedupe_chunks + s.dedupe.slots.nbytes)
+
+    def fold(self, frame: bytes, append_us: int, stop: int | None = None) -> int:
+        """Fold one frame and return its checksum; RecordError, changing nothing, where its bytes are damaged.
+
+        stop   offset after the frame, which a retire frame needs
+        """
         checksum = frame_checksum(frame)
+        entry = decode_retire(frame)
+        if entry is not None and stop is None:
+            raise ValueError("a retire frame needs the offset after it")
         clock = self._state.clock
         clock[0] = max(int(clock[0]), frame_append_us(frame, append_us))
+        if entry is not None and stop is not None:
+            self._retire(entry, stop)
+            return checksum
         data, at = np.frombuffer(frame, np.uint8), FRAME.size
         while True:
             at = kernel.fold_entries(self._state, data, at, self._need)
             if at == kernel.DONE:
                 return checksum
             self._grow(int(self._need[0]), int(self._need[1]))
+
+    def _retire(self, entry: Retire, stop: int) -> None:
+        """Put up tombstones, and drop the chunks and totals that they cover and the names that no chunk needs."""
+        keys = np.zeros(len(entry.rows), TOMBSTONE_KEY)
+        keys["table"] = [row.table for row in entry.rows]
+        keys["arm"], keys["all"] = [row.arm or 0 for row in entry.rows], [row.arm is None for row in entry.rows]
+        keys = np.unique(keys)
+        self._entomb(keys, stop)
+        now = tombstone_index(keys)
+        chunks = self._cells.keys(np.arange(self._cells.n_chunks, dtype=np.int32))
+        gone = is_covered(now, chunks["table"], chunks["arm"])
+        self._drop(split(chunks[gone]))
+        self._cells = self._cells.kept(np.flatnonzero(~gone).astype(np.int32))
+        self._state = s = self._state._replace(cells=self._cells.arrays)
+        tables = s.totals.rows[: s.totals.used[0], 0]
+        gone = is_covered(now, tables, np.zeros(tables.size, np.uint64))
+        self._drop(split(_keys(TOTAL_KEY, b"t", s.totals, np.flatnonzero(gone))))
+        _keep(s.totals, np.flatnonzero(~gone), (s.total, s.total_changed))
+        self._drop_names()
+
+    def _entomb(self, keys: npt.NDArray[np.void], stop: int) -> None:
+        s = self._state
+        if len(s.retired.rows) < int(s.retired.used[0]) + keys.size:
+            self._state = s = s._replace(retired=grown(s.retired, 2 * len(s.retired.rows) + keys.size))
+        for _, *key in keys.tolist():
+            parts = [np.uint64(part) for part in key]
+            row = find(s.retired, *parts)
+            if row < 0:
+                row = insert(s.retired, *parts)
+            s.retired.rows[row, retire.RETIRED_US :] = self.watermark, stop, 1
+
+    def _drop_names(self) -> None:
+        s = self._state
+        used = int(s.names.used[0])
+        kept = np.isin(s.names.rows[:used, 0], s.cells.keys.rows[: self._cells.n_chunks, 1])
+        self._drop(split(_keys(TOTAL_KEY, b"n", s.names, np.flatnonzero(~kept))))
+        spans = s.name[:used][kept]
+        text = [s.text[start:stop].tobytes() for start, stop in spans.tolist()]
+        self._names_sent = int(np.count_nonzero(kept[: self._names_sent]))
+        _keep(s.names, np.flatnonzero(kept), (s.name,))
+        stops = np.cumsum(spans[:, 1] - spans[:, 0])
+        s.name[: len(text), 0], s.name[: len(text), 1] = stops - (spans[:, 1] - spans[:, 0]), stops
+        joined = np.frombuffer(b"".join(text), np.uint8)
+        s.text[: joined.size] = joined
+        s.clock[1] = joined.size
+
+    def _drop(self, keys: Iterable[bytes]) -> None:
+        self._dropped |= dict.fromkeys(keys)
+
+    def take_dropped(self) -> list[bytes]:
+        """Keys that retire entries dropped since the last call and that take_changes has not brought since."""
+        dropped, self._dropped = list(self._dropped), {}
+        return dropped
+
+    @property
+    def tombstones(self) -> int:
+        """Retired tables and arms whose receipts may still be out."""
+        return int(self._state.retired.used[0])
 
     def _grow(self, cells: int, text: int) -> None:
         s = self._state
@@ -140,7 +234,8 @@ class Mirror:
         few = np.count_nonzero(s.total_changed[: s.totals.used[0]]) + np.count_nonzero(
             s.boot_changed[: s.boots.used[0]]
         )
-        return int(self._cells.arrays.state[N_CHANGED]) + int(s.clock[2]) + names + int(few)
+        tombstones = np.count_nonzero(s.retired.rows[: s.retired.used[0], retire.CHANGED])
+        return int(self._cells.arrays.state[N_CHANGED]) + int(s.clock[2]) + names + int(few) + int(tombstones)
 
     def take_changes(self) -> dict[bytes, bytes]:
         """Absolute values of all keys that changed since the last call; cells first."""
@@ -156,7 +251,16 @@ class Mirror:
         rows = np.flatnonzero(s.boot_changed[: s.boots.used[0]])
         s.boot_changed[rows] = 0
         values |= zip(split(_keys(TOTAL_KEY, b"b", s.boots, rows)), _split_rows(s.boot[rows]), strict=True)
-        return values | self._take_names()
+        values |= self._take_names() | self._take_tombstones()
+        if self._dropped:
+            self._dropped = {key: None for key in self._dropped if key not in values}
+        return values
+
+    def _take_tombstones(self) -> dict[bytes, bytes]:
+        index = self._state.retired
+        rows = np.flatnonzero(index.rows[: index.used[0], retire.CHANGED])
+        index.rows[rows, retire.CHANGED] = 0
+        return dict(zip(split(keys_of(index, rows)), split(values_of(index, rows)), strict=True))
 
     def _take_names(self) -> dict[bytes, bytes]:
         """Names that came since the last call; rows only ever follow each other, and so do their texts."""
@@ -177,7 +281,7 @@ class Mirror:
         return split(values)
 
     def take_expired(self, watermark: int) -> list[bytes]:
-        """Forget dedupe bits and boots that no entry can need at this watermark; returns their keys."""
+        """Forget dedupe bits, boots and tombstones that no entry can need at this watermark; returns their keys."""
         s = self._state
         limit = watermark - kernel.HOUR_US
         n = int(s.dedupe.used[0])
@@ -189,6 +293,10 @@ class Mirror:
         self._lost_expired += self._lost(old)
         keys += split(_keys(TOTAL_KEY, b"b", s.boots, old))
         _keep(s.boots, np.flatnonzero(s.boot[:n, 2] >= limit), (s.boot, s.boot_changed))
+        retired_us = s.retired.rows[: s.retired.used[0], retire.RETIRED_US].astype(np.int64)
+        old = retired_us < watermark - TOMBSTONE_US
+        keys += split(keys_of(s.retired, np.flatnonzero(old)))
+        _keep(s.retired, np.flatnonzero(~old), ())
         return keys
 
     def load(self, values: Iterable[tuple[bytes, bytes]], watermark: int) -> None:
@@ -203,6 +311,7 @@ class Mirror:
         self._load_rows("totals", by_kind.get(ord("t"), {}), TOTAL_KEY, ("total", "total_changed"))
         self._load_rows("dedupe", by_kind.get(ord("d"), {}), DEDUPE_KEY, ("bits", "expiry", "dedupe_changed"))
         self._load_rows("boots", by_kind.get(ord("b"), {}), TOTAL_KEY, ("boot", "boot_changed"))
+        self._state = self._state._replace(retired=tombstones_of(by_kind.get(ord("x"), {})))
         names = by_kind.get(ord("n"), {})
         self._grow(len(names), sum(map(len, names.values())))
         s = self._state

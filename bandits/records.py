@@ -9,6 +9,7 @@ receipt   header (HEADER), names u32 each, surface u8 length + UTF-8,
 entry     kind u8, body length u32, body; every body begins with receipt length u32, receipt
 decision  body ends with the details (msgpack), which the fold does not read
 events    body ends with count u16, events (position u8, kind u8, name u8, v i32, raw f64)
+retire    the only entry of its frame; its receipt is empty, and count u16, rows (table u64, arm u64, all u8) follow
 frame     magic, version u16, checksum u64 of what follows, topic id (16), original append time i64 or -1, entries u16
 """
 
@@ -41,12 +42,15 @@ MAX_FRAME_KEYS = 3000
 MAX_ENTRY_BYTES = 256 * 1024
 MAX_RECEIPT_BYTES = 32 * 1024
 MAX_DECISION_KEYS = 2048
+MAX_RETIRED = 2000
+"""Rows of a retire entry: each makes one store key."""
 
 HEADER = struct.Struct("<BBBBHHQIIQqqQ")
 CONTEXT = struct.Struct("<QQH")
 POSITION = struct.Struct("<QdH")
 REFERENCE = struct.Struct("<HB")
 EVENT = struct.Struct("<BBBid")
+RETIRED = struct.Struct("<QQB")
 ENTRY = struct.Struct("<BI")
 FRAME = struct.Struct("<2sHQ16sqH")
 FRAME_MAGIC = b"BF"
@@ -265,6 +269,21 @@ class Entry:
     events: tuple[Event, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """What leaves: one arm of a table, or where arm is None all of it."""
+
+    table: int
+    arm: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """A decoded retire entry: what receipts issued until then say of these no longer counts, and their keys go."""
+
+    rows: tuple[Retired, ...]
+
+
 _encode_details = msgspec.msgpack.Encoder().encode
 _decode_details = msgspec.msgpack.Decoder(Details).decode
 
@@ -280,6 +299,29 @@ def encode_events(receipt: bytes, events: Sequence[Event]) -> bytes:
     packed = b"".join([EVENT.pack(e.position, e.kind, e.name, e.value, e.raw) for e in events])
     size = 4 + len(receipt) + 2 + len(packed)
     return b"".join((ENTRY.pack(EVENTS, size), _U32.pack(len(receipt)), receipt, _U16.pack(len(events)), packed))
+
+
+def encode_retire(rows: Sequence[Retired]) -> bytes:
+    """Log entry that retires 1 to 2,000 arms or tables; it takes a frame of its own."""
+    if not 1 <= len(rows) <= MAX_RETIRED:
+        raise ValueError(f"a retire entry has 1 to {MAX_RETIRED} rows, got {len(rows)}")
+    packed = b"".join([RETIRED.pack(row.table, row.arm or 0, row.arm is None) for row in rows])
+    return ENTRY.pack(RETIRE, 6 + len(packed)) + _U32.pack(0) + _U16.pack(len(rows)) + packed
+
+
+def decode_retire(frame: bytes) -> Retire | None:
+    """The retire entry that a frame consists of; None where it is any other frame."""
+    if len(frame) < FRAME.size + ENTRY.size + 6 or frame[FRAME.size] != RETIRE:
+        return None
+    _, size = ENTRY.unpack_from(frame, FRAME.size)
+    body = frame[FRAME.size + ENTRY.size :]
+    (length,), (count,) = _U32.unpack_from(body), _U16.unpack_from(body, 4)
+    if len(body) != size or length or not 1 <= count <= MAX_RETIRED or size != 6 + RETIRED.size * count:
+        return None
+    rows = list(RETIRED.iter_unpack(body[6:]))
+    if any(whole > 1 or (whole and arm) for _, arm, whole in rows):
+        return None
+    return Retire(tuple(Retired(table, None if whole else arm) for table, arm, whole in rows))
 
 
 def set_ordinal(record: bytearray, receipt_at: int, ordinal: int) -> None:
@@ -327,8 +369,16 @@ def frame_append_us(frame: bytes, log_append_us: int) -> int:
     return log_append_us if original < 0 else original
 
 
-def decode_frame(frame: bytes) -> Iterator[Entry]:
+def decode_frame(frame: bytes) -> Iterator[Entry | Retire]:
     """The entries of a frame; RecordError at the first that cannot be read."""
+    retire = decode_retire(frame)
+    try:
+        yield from [retire] if retire else _entries(frame)
+    except (struct.error, IndexError, UnicodeDecodeError, msgspec.DecodeError) as fault:
+        raise RecordError(f"an entry cannot be read: {fault}") from fault
+
+
+def _entries(frame: bytes) -> Iterator[Entry]:
     n_entries = FRAME.unpack_from(frame)[5]
     at = FRAME.size
     for _ in range(n_entries):

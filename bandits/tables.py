@@ -57,7 +57,9 @@ class HashedTable:
         self.table, self.totals, self.learning = table, totals, learning
         self.centre = 0.0
 
-    def refresh(self, cells: CellTable, rows: npt.NDArray[np.int32], totals: tuple[int, int], now_s: float) -> None:
+    def refresh(
+        self, cells: CellTable, rows: npt.NDArray[np.int32] | None, totals: tuple[int, int], now_s: float
+    ) -> None:
         """Follow the mean reward; cells are read when they are needed."""
         self.centre = _mean(totals) if self.learning.variant == "centred" else 0.0
 
@@ -96,11 +98,17 @@ class GraphTable:
         longest = np.sort(np.diff(graph.row_start))[-graph.top_k :]
         self._scorer = GraphScorer(len(graph.items), int(longest.sum()), learning.variant)
 
-    def refresh(self, cells: CellTable, rows: npt.NDArray[np.int32], totals: tuple[int, int], now_s: float) -> None:
-        """Bake the edges of changed chunk rows; all of them where the mean reward has moved, or a minute passed."""
+    def refresh(
+        self, cells: CellTable, rows: npt.NDArray[np.int32] | None, totals: tuple[int, int], now_s: float
+    ) -> None:
+        """Bake the edges of changed chunk rows; all of them where the mean reward has moved, or a minute passed.
+
+        rows   None: chunks may have left, so every edge is baked anew
+        """
         mean = _mean(totals) if self.learning.variant == "centred" else 0.0
         moved = abs(mean - self.centre) > CENTRE_MOVES * abs(self.centre)
-        if moved or (mean != self.centre and now_s - self._baked_s > CENTRE_EVERY_S) or self._baked_s == float("-inf"):
+        late = mean != self.centre and now_s - self._baked_s > CENTRE_EVERY_S
+        if rows is None or moved or late or self._baked_s == float("-inf"):
             self.centre, self._baked_s = mean, now_s
             bake_unseen(self._prior_mean, self.learning.prior, mean, self.edge)
             rows = np.arange(cells.n_chunks, dtype=np.int32)

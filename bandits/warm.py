@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bandits import sampling, scoring
-from bandits.cells import CellTable, decode
+from bandits.cells import CellTable, decode, without_chunk
 from bandits.context import CONSTANT, from_embedding
 from bandits.graph import Graph
 from bandits.mirror import Mirror
@@ -21,10 +21,12 @@ from bandits.records import (
     Position,
     Receipt,
     ReceiptContext,
+    Retired,
     encode_decision,
     encode_events,
     encode_frame,
     encode_receipt,
+    encode_retire,
 )
 from bandits.tables import GraphTable, HashedTable, Learning
 
@@ -40,9 +42,13 @@ def warm() -> None:
     loaded.load(values.items(), mirror.watermark)
     loaded.take_expired(2**62)
     cells, partition = CellTable(), CellTable()
-    partition.replace(decode({key: value for key, value in values.items() if key[:1] == b"c"}), cells)
+    chunks = decode({key: value for key, value in values.items() if key[:1] == b"c"})
+    partition.replace(chunks, cells)
     partition.get(_TABLE, arm_key("item"), 0)
     rows = cells.take_changed()
+    partition.renew(chunks, cells)
+    partition.keep_renewed(cells)
+    without_chunk(np.zeros(1, np.uint64), [cells])
     for prior in (None, np.ones(1, np.float32)):
         one = np.ones((1, 1), np.float32)
         graph = Graph.of(one, 1.0, 1, ["item"], np.array([0, 1]), np.zeros(1, np.int32), prior)
@@ -63,7 +69,9 @@ def _fold() -> tuple[Mirror, dict[bytes, bytes]]:
     entries = [encode_decision(receipt, details), encode_events(receipt, [Event(0, REWARD, 0, 1, 1.0)])]
     mirror = Mirror()
     mirror.fold(encode_frame(entries, bytes(16)), 0)
-    return mirror, mirror.take_changes()
+    values = mirror.take_changes()
+    mirror.fold(encode_frame([encode_retire([Retired(_TABLE + 2)])], bytes(16)), 0, 2)
+    return mirror, values
 
 
 if __name__ == "__main__":

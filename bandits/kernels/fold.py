@@ -13,10 +13,22 @@ from numba import njit
 
 from bandits.kernels.chunks import Chunks, add, saturating
 from bandits.kernels.index import Index, find, insert
+from bandits.kernels.parse import (
+    CONTEXT_BYTES,
+    POSITION_BYTES,
+    REFERENCE_BYTES,
+    i32,
+    i64,
+    position_end,
+    positions_of,
+    u16,
+    u32,
+    u64,
+)
+from bandits.kernels.retire import is_retired
 
-HEADER_BYTES, CONTEXT_BYTES, POSITION_BYTES, REFERENCE_BYTES, EVENT_BYTES = 56, 18, 18, 3, 15
+EVENT_BYTES = 15
 HOUR_US = 3_600_000_000
-MAX_CONTEXTS = 4096
 
 DONE = -1
 """fold_entries has read the whole frame."""
@@ -31,8 +43,9 @@ COUNTERS = (
     "collisions",
     "malformed",
     "saturated",
+    "retired",
 )
-DECISIONS, IMPRESSIONS, REWARDS, DUPLICATES, EXPIRED, EARLY, COLLISIONS, MALFORMED, SATURATED = range(9)
+DECISIONS, IMPRESSIONS, REWARDS, DUPLICATES, EXPIRED, EARLY, COLLISIONS, MALFORMED, SATURATED, RETIRED = range(10)
 
 
 class State(NamedTuple):
@@ -43,9 +56,10 @@ class State(NamedTuple):
     dedupe       Index by (boot, hour << 32 | chunk); bits uint64 (D, 4); expiry int64 (D,), microseconds
     boots        Index by boot; boot int64 (B, 3): ordinals seen, highest ordinal, expiry
     names        Index by arm; name int64 (N, 2): start and stop in text uint8 (bytes,)
+    retired      Index of tombstones, see kernels.retire
     changed      uint8 per row of totals, dedupe and boots: 1 where it changed
     clock        int64 (3,): watermark, text bytes in use, changed rows of dedupe
-    counts       int64 (9,): see COUNTERS
+    counts       int64 (10,): see COUNTERS
     contexts     int64 (MAX_CONTEXTS,): scratch, where each context of the receipt begins
     """
 
@@ -63,90 +77,10 @@ class State(NamedTuple):
     names: Index
     name: Any
     text: Any
+    retired: Index
     clock: Any
     counts: Any
     contexts: Any
-
-
-@njit(cache=True, nogil=True)
-def u16(data: Any, at: Any) -> Any:
-    return np.int64(data[at]) | np.int64(data[at + 1]) << 8
-
-
-@njit(cache=True, nogil=True)
-def u32(data: Any, at: Any) -> Any:
-    return u16(data, at) | u16(data, at + 2) << 16
-
-
-@njit(cache=True, nogil=True)
-def u64(data: Any, at: Any) -> Any:
-    return np.uint64(u32(data, at)) | np.uint64(u32(data, at + 4)) << np.uint64(32)
-
-
-@njit(cache=True, nogil=True)
-def i64(data: Any, at: Any) -> Any:
-    return np.int64(u64(data, at))
-
-
-@njit(cache=True, nogil=True)
-def i32(data: Any, at: Any) -> Any:
-    return np.int64(np.int32(np.uint32(u32(data, at))))
-
-
-@njit(cache=True, nogil=True)
-def positions_of(data: Any, at: Any, stop: Any, contexts: Any) -> Any:
-    """Check a receipt's structure and find its contexts.
-
-    Returns (where the positions begin or -1, cells that an impression of all positions touches, bytes of ids).
-    """
-    bad = (np.int64(-1), np.int64(0), np.int64(0))
-    if stop - at < HEADER_BYTES + 1 or data[at] != 1:
-        return bad
-    n_positions, n_names, n_contexts = np.int64(data[at + 2]), np.int64(data[at + 3]), u16(data, at + 4)
-    if n_contexts > MAX_CONTEXTS or n_names > 4 or n_positions > 100:
-        return bad
-    at += HEADER_BYTES + 4 * n_names
-    if at >= stop:
-        return bad
-    at += 1 + np.int64(data[at])
-    for i in range(n_contexts):
-        contexts[i] = at
-        if at + CONTEXT_BYTES > stop:
-            return bad
-        at += CONTEXT_BYTES + u16(data, at + 16)
-        if at + 2 > stop:
-            return bad
-        at += 2 + 8 * u16(data, at)
-    first = at
-    cells = np.int64(0)
-    text = np.int64(0)
-    for _ in range(n_positions):
-        if at + POSITION_BYTES > stop:
-            return bad
-        length = u16(data, at + 16)
-        text += length
-        at += POSITION_BYTES + length
-        if at >= stop:
-            return bad
-        n_references = np.int64(data[at])
-        at += 1
-        for _ in range(n_references):
-            if at + REFERENCE_BYTES > stop:
-                return bad
-            context, mask = u16(data, at), np.int64(data[at + 2])
-            at += REFERENCE_BYTES + mask
-            if context >= n_contexts:
-                return bad
-            head = contexts[context]
-            name = u16(data, head + 16)
-            n_slots = u16(data, head + CONTEXT_BYTES + name)
-            if mask != 0 and 8 * mask < n_slots:
-                return bad
-            cells += n_slots + 1
-            text += name
-    if at != stop:
-        return bad
-    return first, cells, text
 
 
 @njit(cache=True, nogil=True)
@@ -220,44 +154,46 @@ def count_total(state: Any, table: Any, impressions: Any, reward: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def position_end(data: Any, at: Any) -> Any:
-    at += POSITION_BYTES + u16(data, at + 16)
-    n_references = np.int64(data[at])
-    at += 1
-    for _ in range(n_references):
-        at += REFERENCE_BYTES + np.int64(data[at + 2])
-    return at
+def gone(state: Any, table: Any, arm: Any, issued: Any) -> Any:
+    """Whether a reference of a receipt issued then is retired; mostly nothing is."""
+    return state.retired.used[0] > 0 and is_retired(state.retired, table, arm, issued)
 
 
 @njit(cache=True, nogil=True)
-def has_cells(data: Any, at: Any) -> Any:
+def has_cells(state: Any, data: Any, at: Any, issued: Any) -> Any:
     """Whether a position's masks leave any slot; ids without cells must not fill the state with their texts."""
+    arm = u64(data, at)
     at += POSITION_BYTES + u16(data, at + 16)
     n_references = np.int64(data[at])
     at += 1
     for _ in range(n_references):
+        head = state.contexts[u16(data, at)]
         mask_bytes = np.int64(data[at + 2])
-        if not mask_bytes:
-            return True
+        owner = u64(data, head + 8) if u16(data, head + 16) else arm
+        live = not gone(state, u64(data, head), owner, issued)
         at += REFERENCE_BYTES
+        if live and not mask_bytes:
+            return True
         for i in range(mask_bytes):
-            if data[at + i]:
+            if live and data[at + i]:
                 return True
         at += mask_bytes
     return False
 
 
 @njit(cache=True, nogil=True)
-def add_position(state: Any, data: Any, at: Any, totals: Any, is_reward: Any, value: Any) -> None:
-    """Add an impression or a reward of one position to all its cells and to the totals."""
+def add_position(state: Any, data: Any, receipt: Any, at: Any, is_reward: Any, value: Any) -> None:
+    """Add an impression or a reward of one position to all its cells and to the totals, but for what is retired."""
+    issued, totals = i64(data, receipt + 32), u64(data, receipt + 48)
     arm = u64(data, at)
     length = u16(data, at + 16)
-    if not name_is(state, arm, data, at + POSITION_BYTES, length, has_cells(data, at)):
+    if not name_is(state, arm, data, at + POSITION_BYTES, length, has_cells(state, data, at, issued)):
         state.counts[COLLISIONS] += 1
         return
     at += POSITION_BYTES + length
     n_references = np.int64(data[at])
     at += 1
+    skipped = False
     for _ in range(n_references):
         head = state.contexts[u16(data, at)]
         mask_bytes = np.int64(data[at + 2])
@@ -266,6 +202,9 @@ def add_position(state: Any, data: Any, at: Any, totals: Any, is_reward: Any, va
         table = u64(data, head)
         name = u16(data, head + 16)
         owner = u64(data, head + 8) if name else arm
+        if gone(state, table, owner, issued):
+            skipped = True
+            continue
         if name and not name_is(state, owner, data, head + CONTEXT_BYTES, name, True):
             state.counts[COLLISIONS] += 1
             continue
@@ -281,12 +220,16 @@ def add_position(state: Any, data: Any, at: Any, totals: Any, is_reward: Any, va
                 add(state.cells, table, owner, slot, np.int64(0), np.int64(0), q * value)
             else:
                 add(state.cells, table, owner, slot, q * q, q, np.int64(0))
-    if is_reward:
+    if gone(state, totals, np.uint64(0), issued):
+        skipped = True
+    elif is_reward:
         count_total(state, totals, np.int64(0), value)
         state.counts[REWARDS] += 1
     else:
         count_total(state, totals, np.int64(1), np.int64(0))
         state.counts[IMPRESSIONS] += 1
+    if skipped:
+        state.counts[RETIRED] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -295,7 +238,7 @@ def fold_receipt(state: Any, data: Any, receipt: Any, first: Any, events: Any, n
     flags = data[receipt + 1]
     n_positions, n_names = np.int64(data[receipt + 2]), np.int64(data[receipt + 3])
     boot, hour, bit = u64(data, receipt + 8), u32(data, receipt + 16), u32(data, receipt + 20)
-    issued, expires, totals = i64(data, receipt + 32), i64(data, receipt + 40), u64(data, receipt + 48)
+    issued, expires = i64(data, receipt + 32), i64(data, receipt + 40)
     watermark = state.clock[0]
     if issued > watermark + HOUR_US:
         state.counts[EARLY] += 1
@@ -310,7 +253,7 @@ def fold_receipt(state: Any, data: Any, receipt: Any, first: Any, events: Any, n
         if not deferred:
             at = first
             for _ in range(n_positions):
-                add_position(state, data, at, totals, False, np.int64(0))
+                add_position(state, data, receipt, at, False, np.int64(0))
                 at = position_end(data, at)
     elif n_events < 0:
         state.counts[DUPLICATES] += 1
@@ -322,10 +265,10 @@ def fold_receipt(state: Any, data: Any, receipt: Any, first: Any, events: Any, n
             if position == p or position == 255:
                 own = bit + 1 + p * (1 + n_names)
                 if deferred and first_time(state, boot, hour, own, expires):
-                    add_position(state, data, at, totals, False, np.int64(0))
+                    add_position(state, data, receipt, at, False, np.int64(0))
                 if kind == 1 and position == p and name < n_names:
                     if first_time(state, boot, hour, own + 1 + name, expires):
-                        add_position(state, data, at, totals, True, i32(data, event + 3))
+                        add_position(state, data, receipt, at, True, i32(data, event + 3))
                     else:
                         state.counts[DUPLICATES] += 1
             at = position_end(data, at)

@@ -7,25 +7,43 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bandits.records import DECISION, IMPRESSION, NO_POSITION, REWARD, Entry, Receipt
+from bandits.records import DECISION, IMPRESSION, NO_POSITION, REWARD, Entry, Receipt, Retire
 
 HOUR_US = 3_600_000_000
 
 
 @dataclass
 class FoldModel:
-    """Cells, totals, dedupe bits and ordinals of one partition."""
+    """Cells, totals, dedupe bits, ordinals, names and tombstones of one partition."""
 
     cells: dict[tuple[int, int, int], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
     totals: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     bits: set[tuple[int, int, int]] = field(default_factory=set)
     ordinals: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, -1]))
+    names: dict[int, str] = field(default_factory=dict)
+    retired: dict[tuple[int, int | None], int] = field(default_factory=dict)
     watermark: int = 0
 
     def fold(self, entries: list[Entry], append_us: int) -> None:
         self.watermark = max(self.watermark, append_us)
         for entry in entries:
             self._entry(entry)
+
+    def retire(self, entry: Retire, append_us: int) -> None:
+        self.watermark = max(self.watermark, append_us)
+        for row in entry.rows:
+            self.retired[row.table, row.arm] = self.watermark
+            for table, arm, slot in list(self.cells):
+                if table == row.table and row.arm in (None, arm):
+                    del self.cells[table, arm, slot]
+            if row.arm is None:
+                self.totals.pop(row.table, None)
+        with_cells = {arm for _, arm, _ in self.cells}
+        self.names = {arm: name for arm, name in self.names.items() if arm in with_cells}
+
+    def _counts(self, receipt: Receipt, table: int, arm: int | None = None) -> bool:
+        until = max(self.retired.get((table, None), -1), self.retired.get((table, arm), -1))
+        return receipt.issued_us > until
 
     def _entry(self, entry: Entry) -> None:
         receipt = entry.receipt
@@ -60,6 +78,12 @@ class FoldModel:
         for index, mask in position.references:
             context = receipt.contexts[index]
             arm = position.arm if context.name is None else context.arm
+            if not self._counts(receipt, context.table, arm):
+                continue
+            if not mask or any(mask):
+                self.names[position.arm] = position.item
+            if context.name is not None:
+                self.names[arm] = context.name
             slots, quanta = np.frombuffer(context.slots, "<u4").tolist(), np.frombuffer(context.quanta, "<i4").tolist()
             for i, (slot, q) in enumerate(zip(slots, quanta, strict=True)):
                 if mask and not mask[i // 8] >> (i % 8) & 1:
@@ -70,6 +94,8 @@ class FoldModel:
                     cell[1] += q
                 else:
                     cell[2] += q * value
+        if not self._counts(receipt, receipt.totals):
+            return
         total = self.totals[receipt.totals]
         if value is None:
             total[0] += 1

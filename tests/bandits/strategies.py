@@ -21,9 +21,12 @@ from bandits.records import (
     Position,
     Receipt,
     ReceiptContext,
+    Retire,
+    Retired,
     encode_decision,
     encode_events,
     encode_receipt,
+    encode_retire,
 )
 
 NOW_US = 1_700_000_000_000_000
@@ -110,7 +113,32 @@ def logs(draw: st.DrawFn, max_decisions: int = 4) -> list[Entry]:
     return draw(st.permutations(entries))
 
 
-def encode_entry(entry: Entry) -> bytes:
+def retirements() -> st.SearchStrategy[Retire]:
+    """Of the tables and arms that receipts name."""
+    table = st.sampled_from(["home", "live"]).map(key64)
+    arm = st.none() | st.sampled_from([f"item-{i}" for i in range(9)]).map(arm_key)
+    return st.lists(st.builds(Retired, table, arm), min_size=1, max_size=3).map(lambda rows: Retire(tuple(rows)))
+
+
+@st.composite
+def retiring_logs(draw: st.DrawFn) -> list[tuple[int, Entry | Retire]]:
+    """Entries with their append times; retirements among them, and receipts issued before and after those."""
+    at_us, timed = NOW_US, []
+    for entry in draw(logs(6)):
+        at_us += draw(st.integers(0, 3))
+        if draw(st.integers(0, 3)) == 0:
+            timed.append((at_us, draw(retirements())))
+        if entry.receipt.issued_us == NOW_US:
+            # All entries of one decision carry the same receipt.
+            issued_us = NOW_US + 4 * (entry.receipt.ordinal % 4)
+            entry = replace(entry, receipt=replace(entry.receipt, issued_us=issued_us))
+        timed.append((at_us, entry))
+    return timed
+
+
+def encode_entry(entry: Entry | Retire) -> bytes:
+    if isinstance(entry, Retire):
+        return encode_retire(entry.rows)
     receipt = encode_receipt(entry.receipt)
     if entry.kind == DECISION:
         assert entry.details is not None

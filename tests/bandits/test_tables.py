@@ -13,7 +13,7 @@ from bandits.diag_linucb import DiagLinUCB
 from bandits.graph import Graph
 from bandits.names import arm_key
 from bandits.tables import CENTRE_EVERY_S, GraphTable, HashedTable, Learning
-from tests.bandits.graphs import graphs
+from tests.bandits.graphs import graph, graphs
 
 VARIANTS = ["published", "centred", "weights"]
 TABLE, TOTALS = 11, 12
@@ -217,3 +217,13 @@ def test_excluded_items_are_left_out():
     context = Context(np.array([0], np.uint32), np.array([1 << 15], np.int32))
     assert table.upper_bounds(context, np.array([0, 2], np.int32)).item.tolist() == [1]
     assert table.upper_bounds(context, np.array([0, 1, 2], np.int32)).item.size == 0
+
+
+def test_edges_whose_cells_have_left_fall_back_to_the_prior():
+    """An impression and a reward of 1 at a cell: theta and variance 1/2; without it the edge is as never seen: 0, 1."""
+    table, cells = GraphTable(graph(), 1, 2, Learning("published")), CellTable()
+    cells.add(table=1, arm=arm_key("a"), slot=0, weight_sq=1 << 30, weight=1 << 15, reward=1 << 30)
+    table.refresh(cells, cells.take_changed(), (1, 1), 0.0)
+    assert table.edge[0].tolist() == [0.5, 0.5]
+    table.refresh(cells.kept(np.empty(0, np.int32)), None, (1, 1), 0.0)
+    assert table.edge[0].tolist() == [0.0, 1.0]
