@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
+import time
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -28,6 +30,7 @@ class GraphFiles:
         self._folder = folder
         self._pointers = folder / "current.json"
         self.changing = asyncio.Lock()
+        self._moving = threading.Lock()
         for cut_short in folder.glob(f"{_INCOMING}*"):
             cut_short.unlink()
 
@@ -44,9 +47,24 @@ class GraphFiles:
         """Give a validated file its name and let the surface point to it."""
         with open(path, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(path, self._path(graph.version))
-        pointers = self.pointers() | {surface: graph.version}
-        replace_file(self._pointers, json.dumps(pointers, indent=1).encode())
+        with self._moving:
+            os.replace(path, self._path(graph.version))
+            pointers = self.pointers()
+            if surface in pointers and self._path(pointers[surface]).exists():
+                # From now on `sweep` counts how long the old one has not been served.
+                os.utime(self._path(pointers[surface]))
+            replace_file(self._pointers, json.dumps(pointers | {surface: graph.version}, indent=1).encode())
+
+    def sweep(self, retention_s: float) -> list[str]:
+        """Delete the graphs that no surface has served for so long; their versions. Any thread may call it."""
+        swept = []
+        with self._moving:
+            served = set(self.pointers().values())
+            for path in sorted(self._folder.glob("*.npz")):
+                if path.stem not in served and time.time() - path.stat().st_mtime > retention_s:
+                    path.unlink()
+                    swept.append(path.stem)
+        return swept
 
     def pointers(self) -> dict[str, str]:
         """Version of the graph each surface serves; ValueError where the file cannot be read."""

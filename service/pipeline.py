@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
+from service.errors import UsageError
 from service.log import Appended, LogUnavailable, OutOfRange
 from service.log_sqlite import SqliteLog
 from service.metrics import Metrics
 from service.replica import Changes, Replica, slices
+from service.sqlite_file import UnusableFile
 from service.store import Fenced, StoreUnavailable
 from service.store_checkpoint import CheckpointedStore
 from service.updater import Halt, Updater
@@ -26,6 +28,7 @@ CHECKPOINT_EVERY_S = 30.0
 LOOK_EVERY_S = 5.0
 EXPIRE_EVERY_S = 60.0
 TRIM_EVERY_S = 600.0
+RETIRE_EVERY_S = 60.0
 RETRY_S = 0.5
 FOLD_S = 0.1
 """Longest fold before its result is published; under steady load the log's end may never be reached."""
@@ -43,6 +46,8 @@ class Pipeline(threading.Thread):
 
     publish   takes a poll's changes; called on the loop's thread
     halted    called once, on the loop's thread, where a partition cannot be trusted
+    retire    appends what is due for retirement; called every minute
+    trim      lets old frames of the log go; called on the thread that checkpoints
     """
 
     def __init__(
@@ -55,19 +60,21 @@ class Pipeline(threading.Thread):
         metrics: Metrics,
         *,
         refresh_s: float,
-        retention_s: int,
+        trim: Callable[[], None],
         publish: Callable[[list[Changes]], None],
         halted: Callable[[Halt], None],
+        retire: Callable[[], list[Appended]],
     ) -> None:
         super().__init__(name="banditd-pipeline", daemon=True)
-        self._log, self._retention_s, self._trim_s = log, retention_s, time.monotonic()
+        self._log, self._trim, self._trim_s = log, trim, time.monotonic()
         self._updaters, self._replica, self._store, self._loop = updaters, replica, store, loop
         self._metrics, self._refresh_s, self._publish, self._halted = metrics, refresh_s, publish, halted
+        self._retire, self._retire_s = retire, time.monotonic()
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._checkpoint_s = self._expire_s = time.monotonic()
         self._copier = ThreadPoolExecutor(1, thread_name_prefix="banditd-checkpoint")
-        self._copying: Future[int] | None = None
+        self._copying: Future[None] | None = None
         self._failed = False
         self._commit_s = 0.0
         self._behind_s: float | None = None
@@ -178,32 +185,32 @@ class Pipeline(threading.Thread):
             self._expire_s = now
             for updater in self._updaters:
                 updater.expire()
+        if now - self._retire_s > RETIRE_EVERY_S:
+            self._retire_s = now
+            if appended := self._retire():
+                self.committed(appended)
         if self._copying is not None and self._copying.done():
             self._copied(self._copying)
             self._copying = None
         if now - self._checkpoint_s > CHECKPOINT_EVERY_S and self._copying is None:
             self._checkpoint_s = now
             # Beside the fold: after busy seconds a checkpoint takes a second of its own.
-            self._copying = self._copier.submit(self._store.checkpoint)
+            self._copying = self._copier.submit(self._copy)
 
-    def _copied(self, copying: Future[int]) -> None:
+    def _copy(self) -> None:
+        self._store.checkpoint()
+        now = time.monotonic()
+        if now - self._trim_s > TRIM_EVERY_S:
+            self._trim_s = now
+            self._trim()
+
+    def _copied(self, copying: Future[None]) -> None:
         try:
             copying.result()
             self._metrics.checkpoints.labels("written").inc()
-            now = time.monotonic()
-            if now - self._trim_s > TRIM_EVERY_S:
-                self._trim_s = now
-                self.trim()
-        except (StoreUnavailable, LogUnavailable, OutOfRange, Fenced) as fault:
+        except (StoreUnavailable, LogUnavailable, OutOfRange, Fenced, UnusableFile, UsageError, OSError) as fault:
             self._metrics.checkpoints.labels("failed").inc()
             logger.warning("checkpoint or trim failed, the log keeps what it would hold: %s", fault)
-
-    def trim(self) -> None:
-        """Drop frames older than retention_s that the last checkpoint holds. Raises LogUnavailable."""
-        before_us = time.time_ns() // 1000 - 1_000_000 * self._retention_s
-        for partition in range(self._log.partitions):
-            needed = self._log.read(partition, self._store.checkpointed(partition), 1)
-            self._log.trim(partition, min([before_us, *(frame.append_us for frame in needed)]))
 
     def _on_loop(self, call: Callable[[], None]) -> None:
         """Run a call on the loop's thread and wait for it, so that polls and publishes alternate."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from bandits.cells import CellTable, ChunkValues, decode
+from bandits.cells import CellTable, ChunkValues, decode, without_chunk
 from bandits.mirror import Meta, decode_meta
 from service.store import ParameterStore
 from service.updater import RING, decode_ring, ring_key
@@ -57,6 +56,11 @@ class ArmNames(Mapping[int, str]):
     def add(self, texts: Mapping[bytes, bytes]) -> None:
         """Take in store keys and values."""
         self._texts.update(texts)
+
+    def forget(self, arms: npt.NDArray[np.uint64]) -> None:
+        """Let the ids of arms go."""
+        for arm in arms.tolist():
+            self._texts.pop(b"n" + arm.to_bytes(8, "little"), None)
 
     def __getitem__(self, arm: int) -> str:
         try:
@@ -105,6 +109,7 @@ class _Partition:
     meta: Meta | None = None
     cells: CellTable = field(default_factory=CellTable)
     totals: dict[int, tuple[int, int]] = field(default_factory=dict)
+    renewing: bool = False
 
 
 class Replica:
@@ -118,6 +123,7 @@ class Replica:
         self.names = ArmNames()
         self.version = ""
         self._slices = 0
+        self._left: list[npt.NDArray[np.uint64]] = []
 
     def poll(self) -> list[Changes]:
         """Read what changed since the last poll; not safe to call from two threads at once."""
@@ -166,34 +172,41 @@ class Replica:
             keys |= dict.fromkeys(entry.keys)
         return list(keys)
 
-    def publish(self, changes: Iterable[Changes]) -> npt.NDArray[np.int32]:
-        """Take changes in; returns the chunk rows of `cells` that moved. Call it on the thread that scores."""
+    def publish(self, changes: Iterable[Changes]) -> npt.NDArray[np.int32] | None:
+        """Take changes in; returns the chunk rows of `cells` that moved, or None where all have moved.
+
+        Call it on the thread that scores. Chunks that left with their arms make `cells` another, smaller object.
+        """
         for change in changes:
             known = self._partitions[change.partition]
-            if change.reload:
-                self._drop(known)
-            known.cells.replace(change.cells, self.cells)
-            known.totals |= change.totals
             self.names.add(change.names)
+            if change.reload:
+                known.renewing = True
+                known.cells.mark_clean()
+            if known.renewing:
+                known.cells.renew(change.cells, self.cells)
+            else:
+                known.cells.replace(change.cells, self.cells)
+                known.totals |= change.totals
             if change.meta is None:
                 self._slices += 1
-            else:
-                known.meta = change.meta
-                self._slices = 0
+                continue
+            known.meta = change.meta
+            self._slices = 0
+            if known.renewing:
+                known.renewing, known.totals = False, change.totals
+                known.cells, left = known.cells.keep_renewed(self.cells)
+                self._left += [left] if left.size else []
         # Between two slices the cells are of no log prefix, so their version must be no prefix's.
         stands = [self.next_of(partition) for partition in range(len(self._partitions))] + [self._slices]
         self.version = blake2b(np.array(stands, "<u8").tobytes(), digest_size=8).hexdigest()
-        return self.cells.take_changed()
-
-    def _drop(self, known: _Partition) -> None:
-        """Take a partition's cells out of the sum, before it is loaded anew."""
-        values = known.cells.values(np.arange(known.cells.n_chunks, dtype=np.int32))
-        keys, words, start = decode(values)
-        words = words.copy()
-        for begin, stop in pairwise(start.tolist()):
-            words[begin + 2 : stop] = 0
-        known.cells.replace(ChunkValues(keys, words, start), self.cells)
-        known.totals.clear()
+        if not self._left or any(known.renewing for known in self._partitions):
+            return self.cells.take_changed()
+        self.cells = self.cells.kept(np.arange(self.cells.n_chunks, dtype=np.int32), zeros=False)
+        self.cells.mark_clean()
+        self.names.forget(without_chunk(np.concatenate(self._left), [known.cells for known in self._partitions]))
+        self._left = []
+        return None
 
     def totals(self, table: int) -> tuple[int, int]:
         """Impressions and sum of rewards (unit 2**-15) of a totals table, over all partitions."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,13 +74,19 @@ class Generation:
 class Generations:
     """All generations that receipts may still name, kept in one file that is replaced atomically.
 
-    Each surface has current ones, which are scored from; the others only go on learning.
+    Each surface has current ones, which are scored from; the others only go on learning, until they are retired. Then
+    their receipts are refused, and they are known only to those who read old entries. Any thread may call any method.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, clock_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+        self._path, self._clock_us = path, clock_us
+        self._lock = threading.Lock()
         self._by_totals: dict[int, Generation] = {}
         self._current: dict[str, list[int]] = {}
+        self._last_us: dict[int, int] = {}
+        # Refused already, but in the file until the log says that they are retired.
+        self._retiring: dict[int, Generation] = {}
+        self._retired: dict[int, Generation] = {}
         if path.exists():
             try:
                 self._load(json.loads(path.read_text()))
@@ -89,12 +97,19 @@ class Generations:
     def _load(self, entries: list[dict[str, Any]]) -> None:
         for entry in entries:
             found = _generation(entry)
-            self._by_totals[found.totals] = found
+            known = self._retired if entry.get("retired", False) else self._by_totals
+            known[found.totals] = found
+            self._last_us[found.totals] = entry.get("last_current_us", 0)
             if entry["current"]:
                 self._current.setdefault(found.surface, []).append(found.totals)
 
     def get(self, totals: int) -> Generation | None:
+        """The generation whose receipts are accepted."""
         return self._by_totals.get(totals)
+
+    def known(self, totals: int) -> Generation | None:
+        """A generation that the log may still have entries of, also a retired one."""
+        return self._by_totals.get(totals) or self._retiring.get(totals) or self._retired.get(totals)
 
     def of(self, surface: str, *, every: bool = False) -> list[Generation]:
         """A surface's current generations, or every one."""
@@ -108,12 +123,57 @@ class Generations:
 
     def use(self, surface: str, current: Sequence[Generation]) -> None:
         """Make these a surface's current generations, durably. Clipping follows the settings of today."""
-        by_totals = self._by_totals | {g.totals: g for g in current}
-        served = self._current | {surface: [g.totals for g in current]}
-        entries = [_entry(g, g.totals in served.get(g.surface, [])) for g in by_totals.values()]
+        with self._lock:
+            by_totals = self._by_totals | {g.totals: g for g in current}
+            served = self._current | {surface: [g.totals for g in current]}
+            seen = {*self._current.get(surface, []), *served[surface]}
+            last_us = self._last_us | dict.fromkeys(seen, self._clock_us())
+            retiring = {totals: g for totals, g in self._retiring.items() if totals not in by_totals}
+            retired = {totals: g for totals, g in self._retired.items() if totals not in by_totals}
+            self._write(by_totals | retiring, retired, served, last_us)
+            # Other threads may be reading: they keep the dictionaries they have.
+            self._by_totals, self._current, self._last_us = by_totals, served, last_us
+            self._retiring, self._retired = retiring, retired
+
+    def retire(self, surface: str, kept: int, append: Callable[[Sequence[Generation]], None]) -> list[Generation]:
+        """Let a surface's generations go but for the current ones and so many that were current last.
+
+        append puts their retire entries into the log; only then does the file call them retired. Whatever it raises
+        goes on to the caller: their receipts are refused all the same, and the next call tries again.
+        """
+        with self._lock:
+            old = [g for g in self.of(surface, every=True) if g.totals not in self._current.get(surface, [])]
+            old.sort(key=lambda g: self._last_us[g.totals])
+            leaving = {g.totals: g for g in old[: max(0, len(old) - kept)]}
+            self._by_totals = {totals: g for totals, g in self._by_totals.items() if totals not in leaving}
+            self._retiring |= leaving
+            found = [g for g in self._retiring.values() if g.surface == surface]
+            if found:
+                append(found)
+                retiring = {totals: g for totals, g in self._retiring.items() if g.surface != surface}
+                retired = self._retired | {g.totals: g for g in found}
+                self._write(self._by_totals | retiring, retired, self._current, self._last_us)
+                self._retiring, self._retired = retiring, retired
+            return found
+
+    def forget(self, before_us: int) -> None:
+        """Let retired generations leave the file that were current last before a time, UTC microseconds."""
+        with self._lock:
+            retired = {totals: g for totals, g in self._retired.items() if self._last_us[totals] >= before_us}
+            if len(retired) < len(self._retired):
+                self._write(self._by_totals | self._retiring, retired, self._current, self._last_us)
+                self._retired = retired
+
+    def _write(
+        self,
+        kept: Mapping[int, Generation],
+        retired: Mapping[int, Generation],
+        served: Mapping[str, Sequence[int]],
+        last_us: Mapping[int, int],
+    ) -> None:
+        entries = [_entry(g, g.totals in served.get(g.surface, []), last_us[g.totals]) for g in kept.values()]
+        entries += [_entry(g, False, last_us[g.totals]) | {"retired": True} for g in retired.values()]
         replace_file(self._path, json.dumps(entries, indent=1).encode())
-        # Other threads may be reading: they keep the dictionaries they have.
-        self._by_totals, self._current = by_totals, served
 
 
 def _generation(entry: dict[str, Any]) -> Generation:
@@ -125,12 +185,13 @@ def _generation(entry: dict[str, Any]) -> Generation:
     return Generation(entry["surface"], entry["learner"], entry["generation"], table, totals, Rewards(rewards))
 
 
-def _entry(found: Generation, current: bool) -> dict[str, Any]:
+def _entry(found: Generation, current: bool, last_us: int) -> dict[str, Any]:
     return {
         "surface": found.surface,
         "learner": found.learner,
         "generation": found.key,
         "current": current,
+        "last_current_us": last_us,
         "table": f"{found.table:016x}",
         "totals": f"{found.totals:016x}",
         "rewards": [

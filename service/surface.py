@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,6 +19,7 @@ from bandits.names import arm_key, generation, table_key
 from bandits.sampling import Kind, Sampler
 from bandits.scoring import Variant
 from bandits.tables import GraphTable, HashedTable, Learning, Scored
+from service.last_served import LastServed
 from service.problems import Problem, invalid
 from service.rewards import Generation, Rewards
 from service.schemas import Item, RecommendRequest
@@ -55,6 +56,7 @@ class Surface:
         self.sampler = Sampler(cast(Kind, chosen.kind), chosen.temperature, chosen.m, chosen.epsilon)
         self.arm = lru_cache(maxsize=_ARM_CACHE)(arm_key)
         self.arms: set[int] = set()
+        self.last_served = LastServed(settings.arm_ttl_s)
         hashed = self._generation(f"hash/{settings.context.hash_bits}/{settings.context.salt}")
         self.hashed = HashedTable(hashed.table, hashed.totals, self._learning())
         self.graph: GraphTable | None = None
@@ -88,6 +90,11 @@ class Surface:
     @property
     def tables(self) -> list[GraphTable | HashedTable]:
         return [self.hashed] if self.graph is None else [self.hashed, self.graph]
+
+    def served(self, arms: Iterable[int]) -> None:
+        """Note the arms of a logged decision, which keeps them from being retired."""
+        if self.settings.arm_ttl_s:
+            self.last_served.note(arms)
 
     def mode(self, user: str | None, fallback: bytes, key: bytes) -> str:
         """holdout, explore or exploit: a salted hash of the user, or of the decision without one."""

@@ -22,10 +22,13 @@ class Tables:
         self._seen = 0
 
     def refresh(self, rows: npt.NDArray[np.int32] | None) -> None:
-        """Take in changed chunk rows of the replica's cells; None for all of them."""
+        """Take in changed chunk rows of the replica's cells; None where all may be new, or gone."""
+        if rows is None:
+            self._seen = 0
+            for surface in self._surfaces.values():
+                surface.arms = set()
         new = self._all[self._seen :]
         self._seen += new.size
-        rows = self._all if rows is None else rows
         now = time.monotonic()
         for surface in self._surfaces.values():
             self._refresh(surface, rows, now)
@@ -33,14 +36,14 @@ class Tables:
 
     def refresh_surface(self, surface: Surface) -> None:
         """Take all cells into one surface's tables, where it has got a new one."""
-        self._refresh(surface, self._all, time.monotonic())
+        self._refresh(surface, None, time.monotonic())
         self._meet(surface, self._all)
 
     @property
     def _all(self) -> npt.NDArray[np.int32]:
         return np.arange(self._replica.cells.n_chunks, dtype=np.int32)
 
-    def _refresh(self, surface: Surface, rows: npt.NDArray[np.int32], now_s: float) -> None:
+    def _refresh(self, surface: Surface, rows: npt.NDArray[np.int32] | None, now_s: float) -> None:
         cells = self._replica.cells
         for served in surface.tables:
             served.refresh(cells, rows, self._replica.totals(served.totals), now_s)

@@ -46,7 +46,7 @@ class ReceiptSettings:
     """Receipts, replies kept by event_id, and the secrets of both."""
 
     ttl_s: int = setting(86_400, Integer(1, 2_592_000), "How long a receipt is accepted")
-    event_ttl_s: int = setting(7200, Integer(1, 2_592_000), "How long a reply is kept for its event_id", served=())
+    event_ttl_s: int = setting(7200, Integer(1, 2_592_000), "How long a reply is kept for its event_id")
     secret: str = setting(
         "",
         SECRET,
@@ -135,8 +135,6 @@ class Settings:
 
     server: ServerSettings = ServerSettings()
     receipts: ReceiptSettings = ReceiptSettings()
-    keys: tuple[KeySettings, ...] = entries(
-        (), KeySettings, 0, 1000, "API keys; none: loopback only, every scope", served=False
-    )
+    keys: tuple[KeySettings, ...] = entries((), KeySettings, 0, 1000, "API keys; none: loopback only, every scope")
     distributed: DistributedSettings = DistributedSettings()
     surfaces: dict[str, SurfaceSettings] = field(default_factory=lambda: {"default": SurfaceSettings()})

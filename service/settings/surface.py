@@ -150,22 +150,22 @@ class SurfaceSettings:
         "Arms with state; decisions that serve a further unseen one are not learned",
     )
     arm_ttl_s: int = setting(
-        0, Integer(0, YEARS_10_S), "Seconds without being served that retire an arm; 0: never", served=(0,)
+        0,
+        Integer(0, YEARS_10_S),
+        "Seconds without being served, counted from the server's start at the earliest, that retire an arm; 0: never",
     )
     generations_kept: int = setting(
-        2, Integer(1, 1000), "Generations whose state is kept; older ones are retired", served=(2,)
+        2, Integer(1, 1000), "Generations that are kept beside the current ones; older ones are retired"
     )
     wait_window_s: int = setting(
         3600,
         Integer(0, YEARS_10_S),
         "Export and evaluation: age at which a decision without reward takes the default",
-        served=(),
     )
     default_reward: float = setting(
         0.0,
         Number(-1e18, 1e18),
         "Reward of a decision that got none in wait_window_s; may lie outside the range",
-        served=(),
     )
     half_life_s: int = setting(
         0, Integer(0, YEARS_10_S), "Seconds in which what was learned fades by half; 0: never", served=(0,)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from bandits.mirror import decode_meta
 from service.log import LogUnavailable
 from service.updater import Halt
 from tests.service.harness import running
@@ -30,14 +31,14 @@ def test_a_log_that_cannot_be_read_for_a_while_is_folded_afterwards(tmp_path, mo
 
 def test_the_log_is_trimmed_to_its_retention_but_never_beyond_the_checkpoint(tmp_path):
     with running(tmp_path / "data", "[server]\npartitions = 1\nretention_s = 1\n") as server:
-        pipeline, log = server.node.pipeline, server.node.data.log
+        retention, log = server.node.retention, server.node.data.log
         server.reward(server.recommend(items=["a"]), 1.0)
         stop = log.bounds(0)[1]
         time.sleep(1.1)
-        pipeline.trim()
+        retention.trim()
         assert log.bounds(0) == (0, stop)
         server.node.data.store.checkpoint()
-        pipeline.trim()
+        retention.trim()
         assert log.bounds(0) == (stop, stop)
         server.reward(server.recommend(items=["a"]), 1.0)
     with running(tmp_path / "data", "[server]\npartitions = 1\nretention_s = 1\n") as server:
@@ -67,10 +68,14 @@ def test_a_damaged_frame_ends_a_running_server_with_its_reason_and_leaves_the_st
     with running(tmp_path / "data") as server:
         server.reward(server.recommend(items=["a"], user="u"), 1.0)
         server.settle()
-        before = [server.node.data.store.scan(p) for p in range(8)]
+        store = server.node.data.store
+        before = [dict(store.scan(p)) for p in range(8)]
         server.node.pipeline.committed(server.node.data.log.append([(0, b"no frame at all")]))
         server.join()
         assert isinstance(server.node.fault, Halt)
         assert str(server.node.fault).startswith("halted: frame ")
         assert "damaged" in str(server.node.fault)
-        assert [server.node.data.store.scan(p) for p in range(8)] == before
+        after = [dict(store.scan(p)) for p in range(8)]
+        assert decode_meta(after[0].pop(b"m")).halt.startswith("frame 0 is damaged")
+        before[0].pop(b"m", None)
+        assert after == before

@@ -276,8 +276,6 @@ UNSERVED = {
     'surfaces.a.policy = "index"': '"diag_linucb" or "uniform"',
     'surfaces.a.policy = "ad_load"': '"diag_linucb" or "uniform"',
     "surfaces.a.half_life_s = 60": "0",
-    "surfaces.a.arm_ttl_s = 60": "0",
-    "surfaces.a.generations_kept = 3": "2",
     "surfaces.a.recovering.reserved = 1": "0",
 }
 
@@ -287,10 +285,9 @@ def test_a_value_that_this_version_would_ignore_is_one_line(line, rest, loaded):
     assert unserved(loaded(line).settings) == [f"{line}: not in this version; leave it at {rest}"]
 
 
-def test_unserved_keys_and_passwords_do_not_print(loaded):
+def test_passwords_of_what_is_unserved_do_not_print(loaded):
     text = f'distributed.redis = "redis://me:hunter2@db:1/0"\n[[keys]]\n{KEY_ENTRY}'
     assert unserved(loaded(text).settings) == [
-        "keys = [{..}]: not in this version; leave it at []",
         'distributed.redis = "redis://***@db:1/0": not in this version; leave it at ""',
     ]
 
@@ -311,11 +308,10 @@ def test_the_document_marks_what_is_not_in_this_version():
         if line.startswith("| `")
     }
     marked = {place for place, line in rows.items() if "**Not in this version**" in line}
-    whole = {"[[keys]]", "[distributed]", "[surfaces.NAME.recovering]", "[surfaces.NAME.ad_load]"}
-    of_surface = "policy", "arm_ttl_s", "generations_kept", "wait_window_s", "default_reward", "half_life_s"
+    whole = {"[distributed]", "[surfaces.NAME.recovering]", "[surfaces.NAME.ad_load]"}
+    of_surface = "policy", "half_life_s"
     assert marked == {place for place in rows if place[0] in whole} | {
         ("[server]", "workers"),
-        ("[receipts]", "event_ttl_s"),
         *(("[surfaces.NAME]", name) for name in of_surface),
     }
     assert rows["[server]", "workers"].endswith("Server processes. **Not in this version**: values other than `1` |")
