@@ -4,35 +4,78 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from service.errors import UsageError
+from service.kept_sqlite import SqliteReplies
 from service.log_sqlite import SqliteLog
 from service.sqlite_file import UnusableFile
 from service.store_checkpoint import CheckpointedStore
 from service.store_memory import MemoryStore
 from service.store_sqlite import SqliteStore
 
+LOCK = "lock"
+_ATTEMPTS, _PAUSE_S = 5, 0.02
+"""Tries for the lock: `owned` holds it for an instant to look at it."""
+
+
+def take(path: Path) -> int:
+    """Make the folder where there is none and take its lock: the descriptor to close in the end.
+
+    Raises UsageError where another process has it or the folder cannot be used.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as fault:
+        raise UsageError(
+            f"{path}: cannot be used as data directory: {fault.strerror}; name another by --data"
+        ) from fault
+    for _ in range(_ATTEMPTS):
+        if _locked(lock, fcntl.LOCK_EX):
+            return lock
+        time.sleep(_PAUSE_S)
+    os.close(lock)
+    raise UsageError(f"{path}: another server owns this data directory; stop it, or name another by --data")
+
+
+@contextmanager
+def owning(path: Path) -> Iterator[None]:
+    """Be the folder's owner for a block; raises as take does."""
+    lock = take(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def owned(path: Path) -> bool:
+    """Whether a process owns the folder now; nothing is made where it has no lock."""
+    if not (path / LOCK).exists():
+        return False
+    lock = os.open(path / LOCK, os.O_RDONLY)
+    try:
+        return not _locked(lock, fcntl.LOCK_SH)
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
 
 class DataDirectory:
     """Holds the folder's lock from construction to close; UsageError where another process has it."""
 
     def __init__(self, path: Path, partitions: int) -> None:
-        try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as fault:
-            raise UsageError(
-                f"{path}: cannot be used as data directory: {fault.strerror}; name another by --data"
-            ) from fault
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as fault:
-            os.close(self._lock)
-            raise UsageError(
-                f"{path}: another server owns this data directory; stop it, or name another by --data"
-            ) from fault
+        self._lock = take(path)
         self.path = path
         self.graphs = path / "graphs"
         self.graphs.mkdir(exist_ok=True)
@@ -41,6 +84,8 @@ class DataDirectory:
             try:
                 self.log = SqliteLog(path / "log.sqlite", partitions)
                 opened.callback(self.log.close)
+                self.replies = SqliteReplies(path / "replies.sqlite")
+                opened.callback(self.replies.close)
                 self.store = CheckpointedStore(MemoryStore(partitions), SqliteStore(path / "state.sqlite", partitions))
             except UnusableFile as fault:
                 raise UsageError(str(fault)) from fault

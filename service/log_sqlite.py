@@ -1,5 +1,8 @@
 """The feedback log in one SQLite file, for a single process that writes and any number that read."""
 
+from __future__ import annotations
+
+import contextlib
 import sqlite3
 import threading
 import time
@@ -74,9 +77,24 @@ class SqliteLog:
         (self._topic_id,) = self._writer.execute("SELECT value FROM meta WHERE name = 'topic_id'").fetchone()
         self._following = self._find_following()
 
+    @classmethod
+    def beginning_at(cls, path: Path, topic_id: bytes, starts: Sequence[int]) -> SqliteLog:
+        """A new log of a given topic id whose partitions begin at given offsets, their earlier frames being lost.
+
+        Raises ValueError where there is a file.
+        """
+        if path.exists():
+            raise ValueError(f"{path} must not exist")
+        writer = open_file(path, KIND, len(starts))
+        with contextlib.closing(writer), transaction(writer):
+            writer.execute("UPDATE meta SET value = ? WHERE name = 'topic_id'", (topic_id,))
+            for partition, start in enumerate(starts):
+                writer.execute("UPDATE partition SET floor = ? WHERE partition = ?", (start, partition))
+        return cls(path, len(starts))
+
     @property
     def topic_id(self) -> bytes:
-        """16 random bytes made with the file."""
+        """16 bytes, made with the file."""
         return bytes(self._topic_id)
 
     @property

@@ -22,6 +22,11 @@ def secret(path: Path) -> bytes:
             file.write(secrets.token_hex(SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
+    return read_secret(path)
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret in a file that is there; UsageError where others may read it or it is no secret."""
     if path.stat().st_mode & 0o077:
         raise UsageError(f"{path}: others may read this secret; run: chmod 600 {path}")
     try:

@@ -210,3 +210,27 @@ def stored_partitions(path: Path) -> int:
     except (sqlite3.Error, TypeError) as error:
         raise UnusableFile(f"{path}: {error}; this is not a file of a data directory, or it is damaged") from error
     return int(partitions)
+
+
+def open_stored(path: Path, kind: FileKind) -> tuple[sqlite3.Connection, int]:
+    """Open a file of this kind for reading only, beside its owner or without one, and say its number of partitions.
+
+    Nothing is changed; SQLite may leave an empty write-ahead log beside it. Raises UnusableFile where the file is not
+    there, of another kind, or damaged.
+    """
+    if not path.is_file():
+        raise UnusableFile(f"{path}: not there; name the data directory of a server by --data")
+    _check_not_lost(path, kind)
+    try:
+        connection = connect(path, 1, mode="ro")
+    except sqlite3.Error as error:
+        raise UnusableFile(f"{path}: {error}; {_mend(kind)}") from error
+    try:
+        _check_identity(connection, path, kind)
+        (partitions,) = connection.execute("SELECT value FROM meta WHERE name = 'partitions'").fetchone()
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error | TypeError):
+            raise UnusableFile(f"{path}: {error}; {_mend(kind)}") from error
+        raise
+    return connection, int(partitions)

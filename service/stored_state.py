@@ -11,6 +11,7 @@ import numpy as np
 from bandits.cells import CellTable, decode
 from bandits.mirror import Mirror, decode_meta
 from bandits.records import RecordError
+from bandits.tombstones import stale_keys
 from service.cells_view import Learned
 from service.errors import UsageError
 from service.log import OutOfRange
@@ -64,13 +65,18 @@ def _folded(log: SqliteLog, store: SqliteStore, partition: int) -> tuple[dict[by
     at = 0 if meta is None else meta.next
     if meta is not None and meta.topic != log.topic_id:
         raise UsageError(f"partition {partition}: the state is of another log; restore the files that belong together")
+    for key in stale_keys(values, at):
+        del values[key]
     mirror = Mirror()
     mirror.load(values.items(), 0 if meta is None else meta.watermark)
     try:
         while frames := log.read(partition, at, _FRAMES):
             for frame in frames:
-                mirror.fold(frame.body, frame.append_us)
+                mirror.fold(frame.body, frame.append_us, frame.offset + 1)
                 at = frame.offset + 1
     except (OutOfRange, RecordError) as fault:
         raise UsageError(f"partition {partition}: the log cannot be read from {at} on: {fault}") from fault
-    return values | mirror.take_changes(), at
+    values |= mirror.take_changes()
+    for key in mirror.take_dropped():
+        values.pop(key, None)
+    return values, at
