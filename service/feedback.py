@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+import msgspec
 
 from bandits.records import (
     IMPRESSION,
+    MAX_DECISION_KEYS,
+    MAX_RECEIPT_BYTES,
     NO_POSITION,
     REWARD,
     Event,
     Receipt,
+    RecordError,
     decode_receipt,
     encode_events,
     entry_keys,
 )
+from service.event_ids import EventIds
+from service.kept_replies import Key
 from service.log import Appended, LogUnavailable
 from service.log_writer import LogWriter
 from service.metrics import Metrics
 from service.problems import Problem, invalid
 from service.receipts import ReceiptError, Signer
 from service.rewards import Generations, RewardError, Rewards
-from service.schemas import Accepted, EventIn, FeedbackOne, FeedbackRequest
+from service.schemas import Accepted, EventIn, FeedbackOne, FeedbackRequest, KeptReceipt
 
 MAX_EVENTS_PER_ENTRY = 4000
 RETRY_AFTER_S = 1
 BREATH = 64
 """Receipts of a batch taken in before other connections get their turn."""
+_receipt_of = msgspec.json.Decoder(KeptReceipt).decode
 
 
 @dataclass(slots=True)
@@ -43,14 +52,13 @@ class _Checked:
     not_learned: int = 0
     impressions: int = 0
 
-    def add(self, body: bytes, receipt: Receipt, events: Sequence[Event]) -> None:
-        """Take in the events of one receipt."""
+    def add(self, body: bytes, receipt: Receipt, keys: int, events: Sequence[Event]) -> None:
+        """Take in the events of one receipt, whose decision has so many keys."""
         self.accepted += len(events)
         self.impressions += sum(event.kind == IMPRESSION for event in events)
         if receipt.nolearn:
             self.not_learned += len(events)
             return
-        keys = entry_keys(receipt.positions, receipt.contexts)
         for start in range(0, len(events), MAX_EVENTS_PER_ENTRY):
             entry = encode_events(body, events[start : start + MAX_EVENTS_PER_ENTRY])
             self.entries.append((receipt.partition, entry, keys))
@@ -65,6 +73,7 @@ class Feedback:
         writer: LogWriter,
         generations: Generations,
         metrics: Metrics,
+        event_ids: EventIds,
         *,
         surfaces: Sequence[str],
         partitions: int,
@@ -72,7 +81,7 @@ class Feedback:
     ) -> None:
         self._signer, self._writer, self._generations = signer, writer, generations
         self._metrics, self._surfaces, self._partitions = metrics, frozenset(surfaces), partitions
-        self._clock_fault = clock_fault
+        self._event_ids, self._clock_fault = event_ids, clock_fault
 
     async def accept(self, request: FeedbackRequest, received_s: float) -> tuple[Accepted, list[Appended]]:
         """Append all events, or none where any is wrong; returns when they are in the log.
@@ -105,31 +114,54 @@ class Feedback:
             for name in ("receipt", "event_id", "events", "surface"):
                 if getattr(request, name) is not None:
                     raise invalid(name, "not beside batch: exactly one of receipt, event_id, batch")
+            kept = await self._kept(request.batch)
             for i, one in enumerate(request.batch):
                 await _breathe(i)
                 try:
-                    await self._check_one(one, checked)
+                    await self._check_one(one, checked, kept)
                 except Problem as problem:
                     raise problem.at(f"batch[{i}]") from problem
             return checked
         if request.events is None:
             raise invalid("events", "needed beside receipt or event_id")
         one = FeedbackOne(request.events, request.receipt, request.event_id, request.surface)
-        await self._check_one(one, checked)
+        await self._check_one(one, checked, await self._kept([one]))
         return checked
 
-    async def _check_one(self, one: FeedbackOne, checked: _Checked) -> None:
-        if one.event_id is not None:
-            raise invalid("event_id", "event ids are not available in this version: send the receipt")
-        if one.receipt is None:
-            raise invalid("receipt", "needed: exactly one of receipt, event_id, batch")
+    async def _kept(self, ones: Sequence[FeedbackOne]) -> Mapping[Key, bytes]:
+        """The replies kept for the event ids among these, looked up at once."""
+        keys = []
+        for one in ones:
+            if one.event_id is not None and one.receipt is None:
+                # What is wrong with a key is said in its turn.
+                with suppress(Problem):
+                    keys.append(self._event_ids.key(one.surface, one.event_id))
+        return await self._event_ids.find(keys) if keys else {}
+
+    def _receipt(self, one: FeedbackOne, kept: Mapping[Key, bytes]) -> str:
+        """The receipt given, or that of the reply kept for the event id given."""
+        if one.event_id is None:
+            if one.receipt is None:
+                raise invalid("receipt", "needed: exactly one of receipt, event_id, batch")
+            return one.receipt
+        if one.receipt is not None:
+            raise invalid("event_id", "not beside receipt: exactly one of receipt, event_id, batch")
+        key = self._event_ids.key(one.surface, one.event_id)
+        reply = kept.get(key)
+        if reply is None:
+            rule = "no reply is kept for it, or it is older than receipts.event_ttl_s"
+            raise Problem(404, f"unknown event_id {one.event_id!r} on surface {key[0]!r}: {rule}")
+        return _receipt_of(reply).receipt
+
+    async def _check_one(self, one: FeedbackOne, checked: _Checked, kept: Mapping[Key, bytes]) -> None:
+        token = self._receipt(one, kept)
         if one.surface is not None and one.surface not in self._surfaces:
             raise Problem(404, f"unknown surface {one.surface!r}")
         try:
-            body = self._signer.open(one.receipt)
+            body = self._signer.open(token)
         except ReceiptError as fault:
             raise Problem(400, str(fault)) from fault
-        receipt = decode_receipt(body)
+        receipt, keys = _decoded(body)
         if one.surface is not None and receipt.surface != one.surface:
             raise Problem(400, f"receipt is of surface {receipt.surface!r}, not {one.surface!r}")
         if receipt.expires_us < time.time_ns() // 1000:
@@ -138,12 +170,12 @@ class Feedback:
             raise Problem(400, f"receipt is of partition {receipt.partition}, this log has {self._partitions}")
         generation = self._generations.get(receipt.totals)
         if generation is None:
-            raise Problem(400, "receipt is of a generation that this data directory does not know")
+            raise Problem(400, "receipt is of a generation that was retired, or that this data directory never had")
         events = []
         for i, event in enumerate(one.events):
             await _breathe(i)
             events.append(self._event(event, f"events[{i}]", receipt, generation.rewards))
-        checked.add(body, receipt, events)
+        checked.add(body, receipt, keys, events)
 
     def _event(self, event: EventIn, path: str, receipt: Receipt, rewards: Rewards) -> Event:
         position = NO_POSITION
@@ -173,6 +205,18 @@ class Feedback:
         if clipped:
             self._metrics.clipped(receipt.surface)
         return Event(position, REWARD, name, value, raw)
+
+
+def _decoded(body: bytes) -> tuple[Receipt, int]:
+    """The receipt of an opened token, and its decision's keys; Problem 400 where it is none that a server gives out."""
+    try:
+        receipt = decode_receipt(body)
+        keys = entry_keys(receipt.positions, receipt.contexts)
+    except (RecordError, IndexError) as fault:
+        raise Problem(400, f"receipt is signed, but cannot be read: {fault}") from fault
+    if keys > MAX_DECISION_KEYS or len(body) > MAX_RECEIPT_BYTES:
+        raise Problem(400, f"receipt is signed, but has {keys} keys and {len(body)} bytes: more than any decision")
+    return receipt, keys
 
 
 async def _breathe(i: int) -> None:

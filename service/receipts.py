@@ -38,12 +38,7 @@ class Signer:
 
     def seal(self, receipt: bytes) -> str:
         signed = self._head + receipt
-        return (
-            binascii.b2a_base64(signed + _mac(self._current, signed), newline=False)
-            .translate(_TO_URL)
-            .rstrip(b"=")
-            .decode("ascii")
-        )
+        return _text(signed + _mac(self._current, signed))
 
     def open(self, token: str) -> bytes:
         """The receipt bytes of a token; ReceiptError says what is wrong with it."""
@@ -51,6 +46,9 @@ class Signer:
             raw = b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except ValueError as fault:
             raise ReceiptError("receipt is not base64url: it was cut or changed") from fault
+        if _text(raw) != token:
+            # Padding, or bits of the last character that no byte takes.
+            raise ReceiptError("receipt is not the base64url that was given out: it was changed")
         if len(raw) < _HEAD_BYTES + _MAC_BYTES:
             raise ReceiptError(f"receipt is cut: {len(raw)} bytes")
         if raw[0] != TOKEN_VERSION:
@@ -75,6 +73,10 @@ def _mac(keyed: hmac.HMAC, signed: bytes) -> bytes:
     code = keyed.copy()
     code.update(signed)
     return code.digest()[:_MAC_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
 
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")

@@ -61,6 +61,22 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """A decision whose receipt is sealed before its entry is logged.
+
+    ordinal, entry   None, and empty, where nothing is learned from it, as the receipt says
+    """
+
+    prepared: Prepared
+    ordinal: int | None
+    entry: bytes
+
+    @property
+    def decision(self) -> Decision:
+        return self.prepared.decision
+
+
+@dataclass(frozen=True, slots=True)
 class _Slate:
     """What was drawn: candidates' places, propensities, and the law they were drawn by."""
 
@@ -98,6 +114,7 @@ class Recommender:
         self._n_partitions = n_partitions
         self._default = next(iter(surfaces))
         self._age_s = age_s
+        self._withdrawn: dict[tuple[int, int], list[int]] = {}
 
     def _check(self, request: RecommendRequest) -> tuple[Surface, Candidates, int]:
         """Surface, candidates and number of served items."""
@@ -107,8 +124,6 @@ class Recommender:
             raise unknown_surface(name)
         if request.user is not None and not request.user.isprintable():
             raise invalid("user", f"must be 1 to 128 printable characters, got {request.user!r}")
-        if request.event_id is not None:
-            raise invalid("event_id", "event ids are not available in this version: feedback brings the receipt")
         found = surface.candidates(request, self._replica.cells)
         n = min(DEFAULT_N if request.n is None else request.n, found.scored.item.size)
         self._check_keys(n, found)
@@ -182,6 +197,7 @@ class Recommender:
         if not reason:
             if self._writer.offer(receipt.partition, bytes(entry), entry_keys(receipt.positions, receipt.contexts)):
                 self._ids.logged(receipt.boot, receipt.partition)
+                prepared.surface.served(_arms(receipt))
                 if _is_near_max_arms(prepared.surface):
                     prepared.surface.arms.update(_arms(receipt))
             else:
@@ -192,6 +208,53 @@ class Recommender:
         self._metrics.decision(decision.surface, decision.mode)
         decision.receipt = self._signer.seal(bytes(encoded))
         return decision
+
+    def seal(self, prepared: Prepared) -> Sealed:
+        """Give a decision its ordinal and seal its receipt, so that its reply can be kept before it is logged.
+
+        It has to be logged or withdrawn then: what is never logged counts as lost.
+        """
+        receipt, decision = prepared.receipt, prepared.decision
+        encoded, entry = bytearray(prepared.encoded), bytearray(prepared.entry)
+        reason = self._full(prepared.surface, receipt)
+        if reason:
+            self._metrics.nolearn(reason)
+            encoded[1] |= NOLEARN
+            sealed = Sealed(prepared, None, b"")
+        else:
+            ordinal = self._reserve(receipt.boot, receipt.partition)
+            set_ordinal(encoded, 0, ordinal)
+            set_ordinal(entry, ENTRY_RECEIPT_AT, ordinal)
+            prepared.surface.served(_arms(receipt))
+            if _is_near_max_arms(prepared.surface):
+                prepared.surface.arms.update(_arms(receipt))
+            sealed = Sealed(prepared, ordinal, bytes(entry))
+        decision.receipt = self._signer.seal(bytes(encoded))
+        return sealed
+
+    def log(self, sealed: Sealed) -> None:
+        """Queue a sealed decision's entry. Without room it is lost, as by a failed append: its events heal it."""
+        receipt, decision = sealed.prepared.receipt, sealed.decision
+        self._metrics.decision(decision.surface, decision.mode)
+        if sealed.ordinal is not None:
+            keys = entry_keys(receipt.positions, receipt.contexts)
+            if not self._writer.offer(receipt.partition, sealed.entry, keys):
+                self._metrics.nolearn("log_queue")
+
+    def withdraw(self, sealed: Sealed) -> None:
+        """Forget a sealed decision that nobody was told of: the next one sealed in its partition takes its ordinal."""
+        receipt = sealed.prepared.receipt
+        if sealed.ordinal is not None and receipt.boot == self._ids.boot:
+            self._withdrawn = {key: found for key, found in self._withdrawn.items() if key[0] == receipt.boot}
+            self._withdrawn.setdefault((receipt.boot, receipt.partition), []).append(sealed.ordinal)
+
+    def _reserve(self, boot: int, partition: int) -> int:
+        withdrawn = self._withdrawn.get((boot, partition))
+        if withdrawn:
+            return withdrawn.pop()
+        ordinal = self._ids.ordinal(boot, partition)
+        self._ids.logged(boot, partition)
+        return ordinal
 
     def _full(self, surface: Surface, receipt: Receipt) -> str:
         if len(surface.arms) + len(receipt.positions) <= surface.settings.max_arms:
@@ -248,6 +311,7 @@ class Recommender:
             parameters=self._replica.version,
             scores=scores,
             user=None if request.user is None else hash_user(request.user, self._user_key),
+            event_id=request.event_id,
             candidates=candidates,
             graph=graph,
             exclude=request.exclude or [],

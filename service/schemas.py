@@ -8,6 +8,15 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 Id = Annotated[str, Meta(min_length=1, max_length=128, description="1 to 128 printable characters")]
+EventId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="1 to 128 printable characters. Within event_ttl_s every request of the surface with it gets the "
+        "first reply, whatever its body",
+    ),
+]
 ItemFeatures = dict[str, float]
 
 
@@ -23,7 +32,7 @@ class RecommendRequest(Struct, forbid_unknown_fields=True):
 
     surface: str | None = None
     user: Id | None = None
-    event_id: Id | None = None
+    event_id: EventId | None = None
     embedding: list[float] | None = None
     features: dict[str, float] | None = None
     items: list[Id | Item] | None = None
@@ -37,6 +46,25 @@ class RecommendBatch(Struct, forbid_unknown_fields=True):
     """Up to 1,024 requests, answered in order."""
 
     requests: Annotated[list[RecommendRequest], Meta(max_length=1024)]
+
+
+class RawBatch(Struct, forbid_unknown_fields=True):
+    """A batch of which requests are read one by one."""
+
+    requests: Annotated[list[msgspec.Raw], Meta(max_length=1024)]
+
+
+class EventKey(Struct):
+    """What a reply is kept by, read of a request that is wrong otherwise."""
+
+    surface: str | None = None
+    event_id: EventId | None = None
+
+
+class KeptReceipt(Struct):
+    """What feedback needs of a kept reply."""
+
+    receipt: str
 
 
 class Contribution(Struct):

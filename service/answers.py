@@ -1,0 +1,98 @@
+"""Replies to recommend requests as they are sent: JSON, and one decision per event id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.event_ids import EventIds
+from service.kept_replies import Key
+from service.problems import Problem
+from service.recommender import Prepared, Recommender, Sealed
+from service.schemas import RecommendRequest, encode
+
+BATCH_BREATH = 32
+"""Requests of a batch answered before other connections get their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request whose body is wrong: answered all the same where a reply is kept for its event id."""
+
+    surface: str | None
+    event_id: str | None
+    problem: Problem
+
+
+class Answers:
+    """Draws, keeps and logs, in this order where there is an event id; used on the event loop's thread."""
+
+    def __init__(self, recommender: Recommender, event_ids: EventIds) -> None:
+        self._recommender, self._event_ids = recommender, event_ids
+
+    async def one(self, request: RecommendRequest | Refused) -> bytes:
+        """The reply to a request. Raises Problem."""
+        (reply,) = await self._replies([request], "")
+        return reply
+
+    async def batch(self, requests: Sequence[RecommendRequest | Refused]) -> list[bytes]:
+        """The reply to each request; Problem, with nothing kept or logged, where any of them is refused."""
+        return await self._replies(requests, "requests")
+
+    async def _replies(self, requests: Sequence[RecommendRequest | Refused], path: str) -> list[bytes]:
+        keys = [self._key(request, path, i) for i, request in enumerate(requests)]
+        async with self._event_ids.hold([key for key in keys if key is not None]) as kept:
+            named: dict[Key, Prepared] = {}
+            plain: dict[int, Prepared] = {}
+            for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
+                if key is None:
+                    plain[i] = self._prepare(request, path, i)
+                elif key not in kept and key not in named:
+                    named[key] = self._prepare(request, path, i)
+                if i % BATCH_BREATH == BATCH_BREATH - 1:
+                    await asyncio.sleep(0)
+            if named:
+                kept |= await self._keep({key: self._recommender.seal(one) for key, one in named.items()})
+            sent = {i: encode(self._recommender.commit(one)) for i, one in plain.items()}
+            return [sent[i] if key is None else kept[key] for i, key in enumerate(keys)]
+
+    def _key(self, request: RecommendRequest | Refused, path: str, i: int) -> Key | None:
+        if request.event_id is None:
+            return None
+        with _at(path, i):
+            return self._event_ids.key(request.surface, request.event_id)
+
+    def _prepare(self, request: RecommendRequest | Refused, path: str, i: int) -> Prepared:
+        with _at(path, i):
+            if isinstance(request, Refused):
+                raise request.problem
+            return self._recommender.prepare(request)
+
+    async def _keep(self, sealed: dict[Key, Sealed]) -> dict[Key, bytes]:
+        """Keep the replies, then log the decisions of those that hold; what others kept meanwhile holds instead."""
+        own = {key: encode(one.decision) for key, one in sealed.items()}
+        try:
+            holding = await self._event_ids.keep(own)
+        except Problem:
+            for one in sealed.values():
+                self._recommender.withdraw(one)
+            raise
+        for key, one in sealed.items():
+            if holding[key] == own[key]:
+                self._recommender.log(one)
+            else:
+                self._recommender.withdraw(one)
+        return holding
+
+
+@contextmanager
+def _at(path: str, i: int) -> Iterator[None]:
+    """Say which request of a batch is refused."""
+    try:
+        yield
+    except Problem as problem:
+        if not path:
+            raise
+        raise problem.at(f"{path}[{i}]") from problem
