@@ -11,11 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from bandits import __version__
-from service.hot_routes import HotRoutes, Receive, Scope, Send, problem_response
+from service.hot_routes import HotRoutes, Receive, Scope, Send
 from service.node import Node
 from service.openapi import with_hot_routes
-from service.problems import FieldError, Problem
+from service.problems import FieldError, Problem, problem_response
 from service.routes import health, surfaces
+from service.security import Keys
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -42,8 +43,9 @@ def create_app(node: Node) -> Asgi:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(Exception, _fault)
-    app.openapi = with_hot_routes(app.openapi)  # type: ignore[method-assign]
-    return HotRoutes(cast(Asgi, app), node)
+    keys = node.settings.keys
+    app.openapi = with_hot_routes(app.openapi, keyed=bool(keys))  # type: ignore[method-assign]
+    return HotRoutes(cast(Asgi, app), node, Keys(keys, app.router.routes) if keys else None)
 
 
 def respond(request: Request, problem: Problem) -> Response:

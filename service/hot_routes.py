@@ -5,25 +5,27 @@ Measured apart from scoring: FastAPI with pydantic costs 127 us of CPU a request
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from service.answers import Refused
 from service.decoding import decoder
 from service.loopback import Loopback
 from service.metrics import Metrics
 from service.node import Node
-from service.problems import CONTENT_TYPE, Problem, invalid
+from service.problems import Problem, invalid, problem_response
 from service.schemas import (
     Accepted,
-    Decisions,
+    EventKey,
     FeedbackRequest,
+    RawBatch,
     RecommendBatch,
     RecommendRequest,
     encode,
 )
+from service.security import Keys
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -33,15 +35,17 @@ Handler = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]
 
 logger = logging.getLogger(__name__)
 
-BATCH_BREATH = 32
-"""Requests of a batch answered before other connections get their turn."""
-
 
 class HotRoutes:
-    """ASGI application: the hot paths here, everything else in the application it wraps."""
+    """ASGI application: the hot paths here, everything else in the application it wraps.
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], node: Node) -> None:
-        self._app, self._node, self._metrics = app, node, node.metrics
+    keys   asked of every request; None: no keys are set, Host and Origin are looked at instead
+    """
+
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], node: Node, keys: Keys | None = None
+    ) -> None:
+        self.app, self._node, self._metrics, self._keys = app, node, node.metrics, keys
         server = node.settings.server
         json_limit, batch_limit = server.max_body_mib << 20, server.max_batch_body_mib << 20
         self._routes: dict[str, tuple[Handler, int]] = {
@@ -53,22 +57,32 @@ class HotRoutes:
         self._admit = Loopback(server).admit
         self._decode_recommend = decoder(RecommendRequest)
         self._decode_batch = decoder(RecommendBatch)
+        self._decode_raw_batch = decoder(RawBatch)
+        self._decode_event_key = decoder(EventKey)
         self._decode_feedback = decoder(FeedbackRequest)
+
+    @property
+    def paths(self) -> list[str]:
+        """What is answered here, by POST."""
+        return list(self._routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         started = time.perf_counter()
         given = dict(scope["headers"])
         try:
-            self._admit(given)
+            if self._keys is None:
+                self._admit(given)
+            else:
+                self._keys.admit(scope, given)
         except Problem as problem:
             await self._refuse(problem, send)
             return
         route = self._routes.get(scope["path"])
         if route is None:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         handler, limit = route
         try:
@@ -97,18 +111,39 @@ class HotRoutes:
         await send({"type": "http.response.body", "body": content})
 
     async def _recommend(self, body: bytes, started: float) -> tuple[int, bytes]:
-        return 200, encode(self._node.recommender.decide(self._decode_recommend(body)))
+        request = self._read(body)
+        if isinstance(request, RecommendRequest) and request.event_id is None:
+            return 200, encode(self._node.recommender.decide(request))
+        return 200, await self._node.answers.one(request)
 
     async def _recommend_batch(self, body: bytes, started: float) -> tuple[int, bytes]:
-        requests, recommender, prepared = self._decode_batch(body).requests, self._node.recommender, []
-        for i, request in enumerate(requests):
+        requests: Sequence[RecommendRequest | Refused]
+        try:
+            requests = self._decode_batch(body).requests
+        except Problem as problem:
+            requests = self._read_each(body, problem)
+        replies = await self._node.answers.batch(requests)
+        return 200, b'{"decisions":[' + b",".join(replies) + b"]}"
+
+    def _read(self, body: bytes) -> RecommendRequest | Refused:
+        """A request, or what is wrong with it beside its event id; Problem where it has none that can be read."""
+        try:
+            return self._decode_recommend(body)
+        except Problem as problem:
             try:
-                prepared.append(recommender.prepare(request))
-            except Problem as problem:
-                raise problem.at(f"requests[{i}]") from problem
-            if i % BATCH_BREATH == BATCH_BREATH - 1:
-                await asyncio.sleep(0)
-        return 200, encode(Decisions([recommender.commit(one) for one in prepared]))
+                named = self._decode_event_key(body)
+            except Problem:
+                named = EventKey()
+            if named.event_id is None:
+                raise
+            return Refused(named.surface, named.event_id, problem)
+
+    def _read_each(self, body: bytes, problem: Problem) -> list[RecommendRequest | Refused]:
+        """The requests of a batch that is wrong; its problem where event ids cannot mend that."""
+        try:
+            return [self._read(bytes(one)) for one in self._decode_raw_batch(body).requests]
+        except Problem:
+            raise problem from None
 
     async def _feedback(self, body: bytes, started: float) -> tuple[int, bytes]:
         accepted: Accepted
@@ -119,14 +154,6 @@ class HotRoutes:
 
 def _observer(metrics: Metrics, path: str) -> Callable[[float], None]:
     return metrics.request_seconds.labels(path).observe
-
-
-def problem_response(problem: Problem) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """Status, body and headers of a problem."""
-    content = problem.to_json()
-    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(content))]
-    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    return problem.status, content, headers
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:

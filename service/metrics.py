@@ -36,7 +36,10 @@ class Metrics:
         self.lost = gauge("banditd_decisions_lost_total", "Gaps below each boot's highest logged ordinal")
         self.lag = gauge("banditd_log_lag", "Frames of the log not folded yet", ("partition",))
         self.nolearn_count = counter("banditd_nolearn_total", "Decisions answered but not logged", ("reason",))
+        self.event_id_count = counter("banditd_event_ids_total", "Event ids by what came of them", ("outcome",))
         self.refused = counter("banditd_refused_total", "Requests refused", ("status",))
+        self.connections = gauge("banditd_connections", "Open connections")
+        self.connections_closed = counter("banditd_connections_closed_total", "Connections closed", ("reason",))
         self.clipped_count = counter("banditd_rewards_clipped_total", "Rewards cut to their range", ("surface",))
         self.commit_seconds = histogram("banditd_log_commit_seconds", "Time of an append", buckets=_REQUEST_S)
         self.publish_seconds = histogram(
@@ -44,6 +47,8 @@ class Metrics:
         )
         self.fold_seconds = counter("banditd_fold_seconds_total", "Time spent folding and applying")
         self.folded = gauge("banditd_folded", "What the fold has met since start", ("what",))
+        self.retired = counter("banditd_retired_total", "Tables and arms that were retired", ("kind",))
+        self.tombstones = gauge("banditd_tombstones", "Retired tables and arms whose receipts may still come")
         self.queued_bytes = gauge("banditd_log_queued_bytes", "Entries waiting for the log")
         self.cells_bytes = gauge("banditd_state_bytes", "Memory of the folded state", ("part",))
         self.without_edge = gauge("banditd_cells_without_edge", "Changed cells that no edge shows", ("surface",))
@@ -65,6 +70,10 @@ class Metrics:
 
     def nolearn(self, reason: str) -> None:
         self.nolearn_count.labels(reason).inc()
+
+    def event_ids(self, outcome: str, n: int) -> None:
+        if n:
+            self.event_id_count.labels(outcome).inc(n)
 
     def clipped(self, surface: str) -> None:
         self.clipped_count.labels(surface).inc()

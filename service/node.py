@@ -18,23 +18,29 @@ from bandits.kernels.fold import COUNTERS
 from bandits.records import encode_frame
 from bandits.tables import GraphTable
 from bandits.warm import warm
+from service.answers import Answers
 from service.awaited import Awaited
 from service.cells_view import Learned, surface_totals
 from service.data_directory import DataDirectory
 from service.decision_ids import DecisionIds
 from service.errors import UsageError
+from service.event_ids import EventIds
 from service.feedback import Feedback
 from service.graphs import GraphFiles
-from service.log import Appended
+from service.log import Appended, LogUnavailable
 from service.log_writer import LogWriter
 from service.metrics import Metrics
 from service.pipeline import Pipeline
 from service.receipts import Signer
 from service.recommender import Recommender
 from service.replica import Changes, Replica
+from service.retention import Retention
+from service.retirement import Retirement
 from service.rewards import Generation, Generations
 from service.secret_files import secret
 from service.settings import Settings, unserved
+from service.snapshots import remedy
+from service.store import StoreUnavailable
 from service.surface import Surface
 from service.tables import Tables
 from service.updater import Halt, Updater
@@ -45,6 +51,8 @@ MAX_QUEUED_BYTES = 64 << 20
 MAX_CLOCK_LEAD_S = 300.0
 GC_THRESHOLD = (20_000, 20, 50)
 """A request makes some fifty objects and no cycles: the default would look for cycles every tenth request."""
+STORED_DEDUPE_BYTES = 64 + 80 + 52
+"""A key, a value and its share of a dictionary, for each chunk of dedupe bits that the store in memory holds."""
 GATHER_S, OFFER_GATHER_S = 0.002, 0.02
 
 
@@ -76,6 +84,7 @@ class Node:
             await starting
             if self.ready:
                 self.ready = False
+                self._housekeeping.cancel()
                 await asyncio.to_thread(self.stop)
 
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -84,11 +93,14 @@ class Node:
         except OSError as fault:
             where = fault.filename or self.settings.server.data
             self.fault = UsageError(f"{where}: {fault.strerror}; see to it, or name another folder by --data")
+        except (LogUnavailable, StoreUnavailable) as fault:
+            self.fault = UsageError(f"{fault}; see to the disk, or restore the file from a backup or a snapshot")
         except Exception as fault:
             self.fault = fault
         if self.fault is not None:
             self.on_end()
             return
+        self._housekeeping = asyncio.create_task(self.event_ids.keep_house())
         self.ready = True
         self.on_ready()
 
@@ -110,14 +122,14 @@ class Node:
         chosen, data = self.settings.server, self.data
         self.generations = Generations(data.path / "generations.json")
         self.graph_files = GraphFiles(data.graphs)
-        self.updaters = [Updater(data.log, data.store, partition) for partition in range(chosen.partitions)]
-        for updater in self.updaters:
-            while updater.step():
-                pass
+        self.updaters = [
+            Updater(data.log, data.store, partition, newest_snapshot=lambda: remedy(data.path, data.log.topic_id))
+            for partition in range(chosen.partitions)
+        ]
         self.replica = Replica(data.store, chosen.partitions)
         self.tables = Tables(self.replica, self.surfaces, self.metrics)
         self.awaited = Awaited(chosen.partitions, self.metrics.feedback_to_score.observe)
-        self.replica.publish(self.replica.poll())
+        self._catch_up()
         for name, surface in self.surfaces.items():
             try:
                 graph = self.graph_files.current(name)
@@ -127,8 +139,20 @@ class Node:
                 surface.use_graph(*surface.graph_table(graph))
             self._announce(name, surface.generations)
             self.generations.use(name, surface.generations)
+        self.retirement = Retirement(
+            data.log,
+            self.generations,
+            self.graph_files,
+            self.surfaces,
+            lambda: self.replica.cells,
+            self.metrics,
+            retention_s=chosen.retention_s,
+        )
+        if self.retirement.keep_house():
+            self._catch_up()
         self.tables.refresh(None)
         signer, user_key = self._keys(data.path)
+        self.retention = Retention(data.path, data.log, data.store, chosen.retention_s)
         self.pipeline = Pipeline(
             data.log,
             self.updaters,
@@ -137,9 +161,10 @@ class Node:
             loop,
             self.metrics,
             refresh_s=chosen.refresh_ms / 1000,
-            retention_s=chosen.retention_s,
+            trim=self.retention.trim,
             publish=self._publish,
             halted=self._halted,
+            retire=self.retirement.keep_house,
         )
         self.writer = LogWriter(
             data.log,
@@ -164,11 +189,16 @@ class Node:
             age_s=lambda: self.pipeline.age_s,
             rng=np.random.default_rng(random_bytes.randbits(128)),
         )
+        self.event_ids = EventIds(
+            data.replies, self.metrics, surfaces=list(self.surfaces), ttl_s=self.settings.receipts.event_ttl_s
+        )
+        self.answers = Answers(self.recommender, self.event_ids)
         self.feedback = Feedback(
             signer,
             self.writer,
             self.generations,
             self.metrics,
+            self.event_ids,
             surfaces=list(self.surfaces),
             partitions=chosen.partitions,
             clock_fault=lambda: self.clock_fault,
@@ -177,6 +207,13 @@ class Node:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
+
+    def _catch_up(self) -> None:
+        """Fold to the log's end, and take all of it into the sums."""
+        for updater in self.updaters:
+            while updater.step():
+                pass
+        self.replica.publish(self.replica.poll())
 
     def _announce(self, surface: str, current: list[Generation]) -> None:
         """Say that a changed configuration begins a generation, which knows nothing yet."""
@@ -197,6 +234,7 @@ class Node:
 
     def stop(self) -> None:
         """Append what is queued, fold it, checkpoint, and let the data directory go."""
+        self.event_ids.close()
         self.writer.close()
         self.pipeline.stop()
         self.data.close()
@@ -236,6 +274,8 @@ class Node:
             generation, table = await asyncio.to_thread(self._keep_graph, surface, path)
             surface.use_graph(generation, table)
             self.tables.refresh_surface(surface)
+            if appended := await asyncio.to_thread(self.retirement.generations, surface):
+                self.pipeline.committed(appended)
         return generation, table.graph
 
     def _keep_graph(self, surface: Surface, path: str) -> tuple[Generation, GraphTable]:
@@ -291,6 +331,8 @@ class Node:
         if not self.ready:
             return []
         failing = ["log: appends fail, feedback is answered with 503"] if self.writer.failing else []
+        if self.event_ids.failing:
+            failing.append("event ids: replies cannot be kept, requests with an event_id are answered with 503")
         return failing + [f"clock: {fault}" for fault in [self.clock_fault] if fault]
 
     def measure(self) -> None:
@@ -300,7 +342,11 @@ class Node:
         metrics.lost.set(sum(u.mirror.lost for u in self.updaters))
         metrics.queued_bytes.set(self.writer.queued_bytes)
         metrics.cells_bytes.labels("mirror").set(sum(u.mirror.nbytes for u in self.updaters))
+        metrics.cells_bytes.labels("dedupe").set(
+            sum(u.mirror.dedupe_nbytes + STORED_DEDUPE_BYTES * u.mirror.dedupe_chunks for u in self.updaters)
+        )
         metrics.cells_bytes.labels("replica").set(self.replica.nbytes)
+        metrics.tombstones.set(max(u.mirror.tombstones for u in self.updaters))
         for what in COUNTERS:
             metrics.folded.labels(what).set(sum(u.mirror.counts[what] for u in self.updaters))
         for updater in self.updaters:

@@ -54,3 +54,11 @@ class Problem(Exception):
 def invalid(path: str, message: str) -> Problem:
     """422 at one field."""
     return Problem(422, f"{path}: {message}", [FieldError(path, message)])
+
+
+def problem_response(problem: Problem) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Status, body and headers of a problem."""
+    content = problem.to_json()
+    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(content))]
+    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+    return problem.status, content, headers

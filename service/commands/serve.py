@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ SWITCH_S = 0.0001
 """How long a thread may keep the others from the interpreter: at 0.5 ms the fold of a saturated server falls behind."""
 GRACE_S = 10
 BACKLOG = 2048
+OWN_FILES = 256
+"""Open files of the server itself and of connections that are being refused."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,21 +38,25 @@ def run(args: argparse.Namespace) -> int:
 
     from service.app import create_app
     from service.commands.flags import load_settings
+    from service.connection import Connection
     from service.node import Node
     from service.updater import Halt
 
     settings = load_settings(args).settings
     host = settings.server.host
-    if not args.insecure and not _is_loopback(host):
+    if not (settings.keys or args.insecure or _is_loopback(host)):
         raise UsageError(
-            f"server.host = {host!r}: this version checks no keys and listens on loopback only; --insecure overrides"
+            f"server.host = {host!r}: without API keys the server listens on loopback only; make one by "
+            "`banditd keys new NAME --scopes decide,feedback`, or let everybody in by --insecure"
         )
     sys.setswitchinterval(SWITCH_S)
     node = Node(settings)
     config = uvicorn.Config(
         create_app(node),
         loop="uvloop",
-        http="httptools",
+        http=Connection.of(node.metrics, max_connections=most_connections(Connection.max_connections)),
+        ws="none",
+        proxy_headers=False,
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -86,6 +93,16 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise UsageError(f"cannot listen on {host}:{port}: {fault.strerror}; choose another by --port") from fault
     return listening
+
+
+def most_connections(wanted: int) -> int:
+    """wanted, or as many as the limit on open files allows; the limit is raised for them as far as that may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - OWN_FILES))
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,11 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BeforeValidator
+from starlette.requests import ClientDisconnect
 
-from bandits.graph import GraphError
+from bandits.graph import Graph, GraphError
 from service.cells_view import MAX_LIMIT, CellsPage
 from service.graphs import MAX_UPLOAD_BYTES
+from service.node import Node
 from service.problems import Problem, invalid
+from service.rewards import Generation
 from service.routes.health import TheNode
 from service.surface import Surface, unknown_surface
 
@@ -64,22 +67,17 @@ async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, 
     content_type = request.headers.get("content-type", "application/octet-stream").split(";")[0]
     if content_type != "application/octet-stream":
         raise Problem(415, f"content type must be application/octet-stream, got {content_type}")
-    with node.graph_files.incoming() as file:
-        path = file.name
-        try:
-            size = 0
-            async for block in request.stream():
-                size += len(block)
-                if size > MAX_UPLOAD_BYTES:
-                    raise Problem(413, f"a graph may have {MAX_UPLOAD_BYTES} bytes", headers={"Connection": "close"})
-                file.write(block)
-            file.flush()
-            generation, graph = await node.use_graph(served, path)
-        except GraphError as fault:
-            raise invalid("$", str(fault)) from fault
-        finally:
-            if os.path.exists(path):
-                os.unlink(path)
+    if int(request.headers.get("content-length", 0)) > MAX_UPLOAD_BYTES:
+        raise _too_large()
+    try:
+        generation, graph = await _take_graph(node, served, request)
+    except GraphError as fault:
+        raise invalid("$", str(fault)) from fault
+    except ClientDisconnect as fault:
+        raise Problem(400, "the connection ended before the graph") from fault
+    except OSError as fault:
+        detail = f"the graph cannot be kept: {fault.strerror}; the previous one stays"
+        raise Problem(503, detail, headers={"Retry-After": "60"}) from fault
     return {
         "graph_version": graph.version,
         "generation": generation.key,
@@ -87,3 +85,24 @@ async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, 
         "items": len(graph.items),
         "edges": graph.n_edges,
     }
+
+
+async def _take_graph(node: Node, served: Surface, request: Request) -> tuple[Generation, Graph]:
+    with node.graph_files.incoming() as file:
+        path = file.name
+        try:
+            size = 0
+            async for block in request.stream():
+                size += len(block)
+                if size > MAX_UPLOAD_BYTES:
+                    raise _too_large()
+                file.write(block)
+            file.flush()
+            return await node.use_graph(served, path)
+        finally:
+            if os.path.exists(path):
+                os.unlink(path)
+
+
+def _too_large() -> Problem:
+    return Problem(413, f"a graph may have {MAX_UPLOAD_BYTES} bytes", headers={"Connection": "close"})
