@@ -75,6 +75,14 @@ def run_delay_http(quick: bool) -> Result:
     return Result(rows=_plain(found), figures={})
 
 
+def run_growth(quick: bool) -> Result:
+    """Memory under half load for 20 minutes after a warm-up of 5, beside the dedupe bits, which grow by design."""
+    from load_tests.growth import growth
+
+    report = growth(minutes=3, warm_up=1, minute_s=2.0, progress=_say) if quick else growth(progress=_say)
+    return Result(rows=_plain(report["rows"]), figures=_figures(report))
+
+
 BENCHMARKS: Mapping[str, Callable[[bool], Result]] = MappingProxyType(
     {
         "kernels": run_kernels,
@@ -84,6 +92,7 @@ BENCHMARKS: Mapping[str, Callable[[bool], Result]] = MappingProxyType(
         "worlds": run_worlds,
         "visibility": run_visibility,
         "throughput": run_throughput,
+        "growth": run_growth,
     }
 )
 

@@ -53,7 +53,16 @@ def test_an_unknown_name_is_bad_input(capsys):
 
 
 def test_without_a_name_all_are_run_the_quick_and_in_process_ones_first():
-    assert list(bench.BENCHMARKS) == ["kernels", "delay", "digits", "delay_http", "worlds", "visibility", "throughput"]
+    assert list(bench.BENCHMARKS) == [
+        "kernels",
+        "delay",
+        "digits",
+        "delay_http",
+        "worlds",
+        "visibility",
+        "throughput",
+        "growth",
+    ]
 
 
 def test_digits_fit_a_terminal_of_80_columns(monkeypatch, capsys):
