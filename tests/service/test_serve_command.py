@@ -57,7 +57,6 @@ def test_a_port_in_use(capsys, tmp_path):
         ("[surfaces.home.sampler]\ntemperature = 0\n", "surfaces.home.sampler.temperature"),
         ('[surfaces.home]\npolicy = "periodic"\n', "surfaces.home.policy"),
         ("[surfaces.home]\nhalf_life_s = 60\n", "surfaces.home.half_life_s"),
-        ("[surfaces.home]\narm_ttl_s = 60\n", "surfaces.home.arm_ttl_s"),
         ("[server]\nworkers = 2\n", "server.workers = 2: not in this version; leave it at 1"),
         ('[receipts]\nsecret = "00"\n', "receipts.secret"),
     ],
