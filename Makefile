@@ -2,7 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup serve demo test lint lock clean
+.PHONY: setup serve demo test chaos fuzz lint lock clean
+
+KILLS ?= 100
+CASES ?= 50000
 
 setup: $(VENV)/.installed
 
@@ -23,6 +26,13 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The long forms of what `make test` does with 10 kills and 2,000 cases.
+chaos: setup
+	$(BIN)/python -m pytest -s -o timeout=0 --kills $(KILLS) tests/service/test_crashes.py
+
+fuzz: setup
+	$(BIN)/python -m pytest -s -o timeout=0 --cases $(CASES) tests/service/test_fuzz_http.py tests/service/test_fuzz_receipts.py tests/bandits/test_fuzz_fold.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -171,15 +171,9 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
 
 async def _received(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    if not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise Problem(413, f"body may have {limit} bytes", headers={"Connection": "close"})
-        return body
-    parts = [message["body"]]
-    size = len(parts[0])
-    while message.get("more_body"):
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise invalid("$", "not JSON: the connection ended before the body")
@@ -187,4 +181,5 @@ async def _received(receive: Receive, limit: int) -> bytes:
         size += len(parts[-1])
         if size > limit:
             raise Problem(413, f"body may have {limit} bytes", headers={"Connection": "close"})
+        more = message.get("more_body", False)
     return b"".join(parts)

@@ -37,7 +37,8 @@ BOUNDS = (
     "(SELECT max(offset) FROM frame WHERE partition = ?1) FROM partition WHERE partition = ?1"
 )
 FIRST_KEPT = "SELECT offset FROM frame WHERE partition = ? AND offset < ? AND append_us >= ? ORDER BY offset LIMIT 1"
-STATEMENT_FRAMES = 500
+STATEMENT_FRAMES = 32
+"""Also bounds how many statements there are, which the connection keeps once they are compiled."""
 TRIM_FRAMES = 64
 TRIM_PAUSE_S = 0.001
 

@@ -152,7 +152,8 @@ class SurfaceSettings:
     arm_ttl_s: int = setting(
         0,
         Integer(0, YEARS_10_S),
-        "Seconds without being served, counted from the server's start at the earliest, that retire an arm; 0: never",
+        "Seconds without being served, since the server's start at the earliest, that retire an arm: what is reported "
+        "for it after that does not count, so let it exceed receipts.ttl_s; 0: never",
     )
     generations_kept: int = setting(
         2, Integer(1, 1000), "Generations that are kept beside the current ones; older ones are retired"
