@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bandits.kernels import chunks as kernel
 from bandits.kernels import retire
-from bandits.kernels.chunks import SATURATED, TOP, Chunks
+from bandits.kernels.chunks import GONE, HOLDERS, N_GONE, SATURATED, TOP, Chunks
 from bandits.kernels.index import grown, make_index, rehash
 
 CHUNK_KEY = np.dtype([("prefix", "S1"), ("table", "<u8"), ("arm", "<u8"), ("chunk", "<u4")])
@@ -22,6 +22,8 @@ SUM_UNITS = np.array([2.0**-30, 2.0**-15, 2.0**-30])
 """What one unit of weight_sq_sum, weight_sum and reward_sum is worth."""
 
 _ROWS, _CELLS = 1024, 8192
+WASTED_CHUNKS, WASTED_SHARE = 1000, 0.1
+"""From so many on, and so large a share of all, chunks that are gone are worth the copy of the others."""
 
 
 class CellTable:
@@ -40,12 +42,21 @@ class CellTable:
             np.zeros(rows, np.int32),
             np.zeros((cells, 3), np.int64),
             np.full(kernel.N_CLASSES, -1, np.int64),
-            np.zeros(3, np.int64),
+            np.zeros(4, np.int64),
         )
 
     @property
     def n_chunks(self) -> int:
         return int(self.arrays.keys.used[0])
+
+    @property
+    def n_gone(self) -> int:
+        """Chunks among them that no partition has any more; all their cells are 0."""
+        return int(self.arrays.state[N_GONE])
+
+    def held(self, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Those of the chunk rows that are not gone."""
+        return rows[self.arrays.keys.rows[rows, HOLDERS] != GONE] if self.n_gone else rows
 
     @property
     def saturated(self) -> int:
@@ -129,27 +140,32 @@ class CellTable:
             kernel.replace(own, sums, table, arm, chunk, words, start)
 
     def renew(self, values: ChunkValues, total: CellTable) -> None:
-        """As replace, for a part of a table that is read anew: mark_clean before its parts, keep_renewed after them."""
+        """As replace, for a part of a table that is read anew: mark_clean before its parts, drop_rest after them."""
         keys, words, start = values
         if keys.size:
             own, sums = self._room(keys, start, total)
             table, arm, chunk = _columns(keys)
             retire.renew(own, sums, table, arm, chunk, words, start)
 
-    def keep_renewed(self, total: CellTable) -> tuple[CellTable, npt.NDArray[np.uint64]]:
-        """A table of the chunks that renew brought, and the arms of all others; total moves by those."""
+    def drop_rest(self, total: CellTable) -> npt.NDArray[np.uint64]:
+        """Let go of the chunks that renew has not brought, and move total by them; returns their arms."""
         arms = np.empty(self.n_chunks, np.uint64)
-        gone = retire.clear_unmarked(self.arrays, total.reserve(1), arms)
-        kept = self.kept(self.take_changed())
-        kept.mark_clean()
-        return kept, arms[:gone]
+        n = retire.clear_unmarked(self.arrays, total.reserve(1), arms)
+        self.mark_clean()
+        return arms[:n]
 
-    def kept(self, rows: npt.NDArray[np.int32], *, zeros: bool = True) -> CellTable:
-        """A new table of these chunk rows; those that had changed stay so. Without zeros: no cells of three zeros."""
+    def compacted(self) -> CellTable:
+        """This table, or a new one without the chunks that are gone, where those are many."""
+        if self.n_gone < max(WASTED_CHUNKS, WASTED_SHARE * self.n_chunks):
+            return self
+        return self.kept(self.held(np.arange(self.n_chunks, dtype=np.int32)))
+
+    def kept(self, rows: npt.NDArray[np.int32]) -> CellTable:
+        """A new table of these chunk rows; those that had changed stay so."""
         top = int(self.arrays.state[TOP])
         table = CellTable(max(_ROWS, rows.size + rows.size // 4), max(_CELLS, top + rows.size))
         table.arrays.state[SATURATED] = self.arrays.state[SATURATED]
-        retire.copy_chunks(self.arrays, rows, zeros, table.arrays)
+        retire.copy_chunks(self.arrays, rows, table.arrays)
         return table
 
     def _room(
@@ -160,7 +176,7 @@ class CellTable:
 
 
 class ChunkValues(NamedTuple):
-    """Decoded store values of n chunks.
+    """Decoded store values of n chunks; see check.
 
     keys   (n,)      of CHUNK_KEY
     words  int64     all values, one after another
@@ -171,6 +187,15 @@ class ChunkValues(NamedTuple):
     words: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
 
+    def check(self) -> None:
+        """Raise ValueError where a value is not as long as its mask says: kernels would read beyond it."""
+        size = np.diff(self.start)
+        if np.any(size < 2) or int(self.start[-1]) != self.words.size:
+            raise ValueError("a chunk's value is cut")
+        cells = np.bitwise_count(self.words[self.start[:-1] + 1].view(np.uint64))
+        if np.any(size != 2 + 3 * cells.astype(np.int64)):
+            raise ValueError("a chunk's value has another length than its mask says")
+
 
 def decode(values: Mapping[bytes, bytes]) -> ChunkValues:
     """Chunks from their store keys and values."""
@@ -180,17 +205,20 @@ def decode(values: Mapping[bytes, bytes]) -> ChunkValues:
     return ChunkValues(keys, np.frombuffer(b"".join(values.values()), np.int64), start)
 
 
-def without_chunk(arms: npt.NDArray[np.uint64], tables: Iterable[CellTable]) -> npt.NDArray[np.uint64]:
-    """Those of the arms, each once, that have no chunk in any of the tables."""
+def tables_of(arms: npt.NDArray[np.uint64], holders: Iterable[CellTable]) -> dict[int, set[int]]:
+    """The tables in which each of the arms, each once, has a chunk that one of the holders has."""
     arms = np.unique(arms)
-    found = np.zeros(arms.size, np.bool_)
     index = make_index(max(1, arms.size))
     index.rows[: arms.size, 0] = arms
     index.used[0] = arms.size
     rehash(index)
-    for table in tables:
-        retire.find_arms(table.arrays, index, found)
-    return arms[~found]
+    found: dict[int, set[int]] = {arm: set() for arm in arms.tolist()}
+    for cells in holders:
+        out = np.empty((cells.n_chunks, 2), np.uint64)
+        n = retire.held_by(cells.arrays, index, out)
+        for table, arm in out[:n].tolist():
+            found[arm].add(table)
+    return found
 
 
 def _columns(keys: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.uint64], ...]:

@@ -22,7 +22,6 @@ from bandits.kernels.parse import MAX_CONTEXTS
 from bandits.records import FOLD_VERSION, FRAME, Retire, decode_retire, frame_append_us, frame_checksum
 from bandits.tombstones import (
     TOMBSTONE_KEY,
-    TOMBSTONE_US,
     TOTAL_KEY,
     is_covered,
     keys_of,
@@ -156,7 +155,7 @@ class Mirror:
         keys["table"] = [row.table for row in entry.rows]
         keys["arm"], keys["all"] = [row.arm or 0 for row in entry.rows], [row.arm is None for row in entry.rows]
         keys = np.unique(keys)
-        self._entomb(keys, stop)
+        self._entomb(keys, stop, entry.until_us)
         now = tombstone_index(keys)
         chunks = self._cells.keys(np.arange(self._cells.n_chunks, dtype=np.int32))
         gone = is_covered(now, chunks["table"], chunks["arm"])
@@ -169,7 +168,7 @@ class Mirror:
         _keep(s.totals, np.flatnonzero(~gone), (s.total, s.total_changed))
         self._drop_names()
 
-    def _entomb(self, keys: npt.NDArray[np.void], stop: int) -> None:
+    def _entomb(self, keys: npt.NDArray[np.void], stop: int, until_us: int) -> None:
         s = self._state
         if len(s.retired.rows) < int(s.retired.used[0]) + keys.size:
             self._state = s = s._replace(retired=grown(s.retired, 2 * len(s.retired.rows) + keys.size))
@@ -178,7 +177,9 @@ class Mirror:
             row = find(s.retired, *parts)
             if row < 0:
                 row = insert(s.retired, *parts)
-            s.retired.rows[row, retire.RETIRED_US :] = self.watermark, stop, 1
+            # An earlier retirement may have been of receipts that live longer.
+            last_us = max(until_us, int(s.retired.rows[row, retire.UNTIL_US]))
+            s.retired.rows[row, retire.RETIRED_US :] = self.watermark, stop, last_us, 1
 
     def _drop_names(self) -> None:
         s = self._state
@@ -293,19 +294,30 @@ class Mirror:
         self._lost_expired += self._lost(old)
         keys += split(_keys(TOTAL_KEY, b"b", s.boots, old))
         _keep(s.boots, np.flatnonzero(s.boot[:n, 2] >= limit), (s.boot, s.boot_changed))
-        retired_us = s.retired.rows[: s.retired.used[0], retire.RETIRED_US].astype(np.int64)
-        old = retired_us < watermark - TOMBSTONE_US
+        old = s.retired.rows[: s.retired.used[0], retire.UNTIL_US].astype(np.int64) < limit
         keys += split(keys_of(s.retired, np.flatnonzero(old)))
         _keep(s.retired, np.flatnonzero(~old), ())
         return keys
 
+    def expiries(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """When each row of dedupe bits, and of boots, expires; folds append rows and only ever raise what is there."""
+        s = self._state
+        return s.expiry[: s.dedupe.used[0]], s.boot[: s.boots.used[0], 2]
+
+    def expiring_keys(self, kind: int, rows: npt.NDArray[np.int64]) -> list[bytes]:
+        """Store keys of some rows of expiries()[kind]."""
+        s = self._state
+        return split(_keys(TOTAL_KEY, b"b", s.boots, rows) if kind else _keys(DEDUPE_KEY, b"d", s.dedupe, rows))
+
     def load(self, values: Iterable[tuple[bytes, bytes]], watermark: int) -> None:
-        """Fill an empty mirror from a store's keys; keys of other kinds are passed over."""
+        """Fill an empty mirror from a store's keys; others are passed over. ValueError where one is cut."""
         self._state.clock[0] = watermark
         by_kind: dict[int, dict[bytes, bytes]] = {}
         for key, value in values:
             by_kind.setdefault(key[0], {})[key] = value
-        self._cells.replace(decode(by_kind.get(ord("c"), {})), CellTable())
+        chunks = decode(by_kind.get(ord("c"), {}))
+        chunks.check()
+        self._cells.replace(chunks, CellTable())
         self._cells.mark_clean()
         self._grow(0, 0)
         self._load_rows("totals", by_kind.get(ord("t"), {}), TOTAL_KEY, ("total", "total_changed"))

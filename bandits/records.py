@@ -9,7 +9,7 @@ receipt   header (HEADER), names u32 each, surface u8 length + UTF-8,
 entry     kind u8, body length u32, body; every body begins with receipt length u32, receipt
 decision  body ends with the details (msgpack), which the fold does not read
 events    body ends with count u16, events (position u8, kind u8, name u8, v i32, raw f64)
-retire    the only entry of its frame; its receipt is empty, and count u16, rows (table u64, arm u64, all u8) follow
+retire    alone in its frame; its receipt is empty; until i64, count u16, rows (table u64, arm u64, all u8) follow
 frame     magic, version u16, checksum u64 of what follows, topic id (16), original append time i64 or -1, entries u16
 """
 
@@ -51,6 +51,7 @@ POSITION = struct.Struct("<QdH")
 REFERENCE = struct.Struct("<HB")
 EVENT = struct.Struct("<BBBid")
 RETIRED = struct.Struct("<QQB")
+_RETIRE_HEAD = struct.Struct("<IqH")
 ENTRY = struct.Struct("<BI")
 FRAME = struct.Struct("<2sHQ16sqH")
 FRAME_MAGIC = b"BF"
@@ -279,9 +280,10 @@ class Retired:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """A decoded retire entry: what receipts issued until then say of these no longer counts, and their keys go."""
+    """A retire entry: what receipts issued until then, which expire by until_us, say of these no longer counts."""
 
     rows: tuple[Retired, ...]
+    until_us: int
 
 
 _encode_details = msgspec.msgpack.Encoder().encode
@@ -301,27 +303,29 @@ def encode_events(receipt: bytes, events: Sequence[Event]) -> bytes:
     return b"".join((ENTRY.pack(EVENTS, size), _U32.pack(len(receipt)), receipt, _U16.pack(len(events)), packed))
 
 
-def encode_retire(rows: Sequence[Retired]) -> bytes:
-    """Log entry that retires 1 to 2,000 arms or tables; it takes a frame of its own."""
+def encode_retire(rows: Sequence[Retired], until_us: int) -> bytes:
+    """Log entry that retires 1 to 2,000 arms or tables, see Retire; it takes a frame of its own."""
     if not 1 <= len(rows) <= MAX_RETIRED:
         raise ValueError(f"a retire entry has 1 to {MAX_RETIRED} rows, got {len(rows)}")
     packed = b"".join([RETIRED.pack(row.table, row.arm or 0, row.arm is None) for row in rows])
-    return ENTRY.pack(RETIRE, 6 + len(packed)) + _U32.pack(0) + _U16.pack(len(rows)) + packed
+    body = _RETIRE_HEAD.pack(0, until_us, len(rows)) + packed
+    return ENTRY.pack(RETIRE, len(body)) + body
 
 
 def decode_retire(frame: bytes) -> Retire | None:
     """The retire entry that a frame consists of; None where it is any other frame."""
-    if len(frame) < FRAME.size + ENTRY.size + 6 or frame[FRAME.size] != RETIRE:
+    if len(frame) < FRAME.size + ENTRY.size + _RETIRE_HEAD.size or frame[FRAME.size] != RETIRE:
         return None
     _, size = ENTRY.unpack_from(frame, FRAME.size)
     body = frame[FRAME.size + ENTRY.size :]
-    (length,), (count,) = _U32.unpack_from(body), _U16.unpack_from(body, 4)
-    if len(body) != size or length or not 1 <= count <= MAX_RETIRED or size != 6 + RETIRED.size * count:
+    length, until_us, count = _RETIRE_HEAD.unpack_from(body)
+    wanted = _RETIRE_HEAD.size + RETIRED.size * count
+    if not len(body) == size == wanted or length or until_us < 0 or not 1 <= count <= MAX_RETIRED:
         return None
-    rows = list(RETIRED.iter_unpack(body[6:]))
+    rows = list(RETIRED.iter_unpack(body[_RETIRE_HEAD.size :]))
     if any(whole > 1 or (whole and arm) for _, arm, whole in rows):
         return None
-    return Retire(tuple(Retired(table, None if whole else arm) for table, arm, whole in rows))
+    return Retire(tuple(Retired(table, None if whole else arm) for table, arm, whole in rows), until_us)
 
 
 def set_ordinal(record: bytearray, receipt_at: int, ordinal: int) -> None:

@@ -1,12 +1,12 @@
 """Tombstones: store keys that say until when a retired table or arm no longer counts, and what they have dropped.
 
 Key `x` table arm all (1: the whole table, arm 0); value: the watermark at the retire entry, which its frame's own
-append time has moved, and the offset after that frame.
+append time has moved, the offset after that frame, and when the last receipt issued until then has expired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,8 @@ from bandits.kernels.index import Index, make_index, rehash
 
 TOTAL_KEY = np.dtype([("prefix", "S1"), ("table", "<u8")])
 TOMBSTONE_KEY = np.dtype([("prefix", "S1"), ("table", "<u8"), ("arm", "<u8"), ("all", "u1")])
-TOMBSTONE_VALUE = np.dtype([("retired_us", "<i8"), ("stop", "<i8")])
-TOMBSTONE_US = 30 * 24 * HOUR_US + HOUR_US
-"""No receipt issued before the retirement can count once the watermark is so far beyond it."""
+TOMBSTONE_VALUE = np.dtype([("retired_us", "<i8"), ("stop", "<i8"), ("until_us", "<i8")])
+_COLUMNS = (("retired_us", retire.RETIRED_US), ("stop", retire.STOP), ("until_us", retire.UNTIL_US))
 
 
 def stale_keys(values: Mapping[bytes, bytes], next: int) -> list[bytes]:
@@ -29,17 +28,17 @@ def stale_keys(values: Mapping[bytes, bytes], next: int) -> list[bytes]:
 
     A retire entry's keys go before anything later is folded, so only those of frame next - 1 can be left.
     """
-    tombstones = [key for key, value in values.items() if key[0] == ord("x") and _stop(value) == next]
+    size, tombstone = TOMBSTONE_VALUE.itemsize, TOMBSTONE_KEY.itemsize
+    tombstones = [
+        key
+        for key, value in values.items()
+        if key[:1] == b"x" and len(key) == tombstone and len(value) == size and _stop(value) == next
+    ]
     if not tombstones:
         return []
     retired = tombstone_index(np.frombuffer(b"".join(tombstones), TOMBSTONE_KEY))
-    by_kind: dict[int, list[bytes]] = {kind: [] for kind in b"ctn"}
-    for key in values:
-        if key[0] in by_kind:
-            by_kind[key[0]].append(key)
-    chunks = np.frombuffer(b"".join(by_kind[ord("c")]), CHUNK_KEY)
-    totals = np.frombuffer(b"".join(by_kind[ord("t")]), TOTAL_KEY)
-    names = np.frombuffer(b"".join(by_kind[ord("n")]), TOTAL_KEY)
+    chunks = _of_kind(values, b"c", CHUNK_KEY)
+    totals, names = _of_kind(values, b"t", TOTAL_KEY), _of_kind(values, b"n", TOTAL_KEY)
     gone = is_covered(retired, chunks["table"], chunks["arm"])
     left = np.unique(chunks["arm"][~gone])
     return [
@@ -47,6 +46,22 @@ def stale_keys(values: Mapping[bytes, bytes], next: int) -> list[bytes]:
         *split(totals[is_covered(retired, totals["table"], np.zeros(totals.size, np.uint64))]),
         *split(names[~np.isin(names["table"], left)]),
     ]
+
+
+def tombstone_expired(value: bytes, watermark: int) -> bool:
+    """Whether a tombstone may go at this watermark: whatever it keeps from counting has expired by an hour."""
+    return int.from_bytes(value[16:24], "little", signed=True) < watermark - HOUR_US
+
+
+def stands_after_retirement(values: Mapping[bytes, bytes], next: int) -> bool:
+    """Whether the last frame folded into a store that stands at next was a retire frame."""
+    return any(key[:1] == b"x" and _stop(value) == next for key, value in values.items())
+
+
+def _of_kind(keys: Iterable[bytes], prefix: bytes, kind: np.dtype[Any]) -> npt.NDArray[np.void]:
+    """Those keys that are of a kind; damaged ones, of another length, are of none."""
+    found = [key for key in keys if key[:1] == prefix and len(key) == kind.itemsize]
+    return np.frombuffer(b"".join(found), kind)
 
 
 def _stop(value: bytes) -> int:
@@ -81,7 +96,8 @@ def keys_of(index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
 def values_of(index: Index, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
     """Store values of rows of an index of tombstones."""
     values = np.empty(rows.size, TOMBSTONE_VALUE)
-    values["retired_us"], values["stop"] = index.rows[rows, retire.RETIRED_US], index.rows[rows, retire.STOP]
+    for name, column in _COLUMNS:
+        values[name] = index.rows[rows, column]
     return values
 
 
@@ -89,6 +105,8 @@ def tombstones_of(values: Mapping[bytes, bytes]) -> Index:
     """Index of the tombstones in store keys and values."""
     index = tombstone_index(np.frombuffer(b"".join(values), TOMBSTONE_KEY))
     found = np.frombuffer(b"".join(values.values()), TOMBSTONE_VALUE)
-    index.rows[: found.size, retire.RETIRED_US] = found["retired_us"]
-    index.rows[: found.size, retire.STOP] = found["stop"]
+    if found.size != len(values):
+        raise ValueError(f"{len(values)} tombstones have values for {found.size}")
+    for name, column in _COLUMNS:
+        index.rows[: found.size, column] = found[name]
     return index

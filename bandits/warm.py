@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bandits import sampling, scoring
-from bandits.cells import CellTable, decode, without_chunk
+from bandits.cells import CellTable, decode, tables_of
 from bandits.context import CONSTANT, from_embedding
 from bandits.graph import Graph
 from bandits.mirror import Mirror
@@ -47,8 +47,10 @@ def warm() -> None:
     partition.get(_TABLE, arm_key("item"), 0)
     rows = cells.take_changed()
     partition.renew(chunks, cells)
-    partition.keep_renewed(cells)
-    without_chunk(np.zeros(1, np.uint64), [cells])
+    tables_of(np.zeros(1, np.uint64), [partition])
+    partition.mark_clean()
+    partition.drop_rest(cells)
+    partition.kept(rows)
     for prior in (None, np.ones(1, np.float32)):
         one = np.ones((1, 1), np.float32)
         graph = Graph.of(one, 1.0, 1, ["item"], np.array([0, 1]), np.zeros(1, np.int32), prior)
@@ -70,7 +72,7 @@ def _fold() -> tuple[Mirror, dict[bytes, bytes]]:
     mirror = Mirror()
     mirror.fold(encode_frame(entries, bytes(16)), 0)
     values = mirror.take_changes()
-    mirror.fold(encode_frame([encode_retire([Retired(_TABLE + 2)])], bytes(16)), 0, 2)
+    mirror.fold(encode_frame([encode_retire([Retired(_TABLE + 2)], 0)], bytes(16)), 0, 2)
     return mirror, values
 
 

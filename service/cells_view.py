@@ -59,7 +59,10 @@ class CellsPage:
 
     def choose(self) -> None:
         """Find the chunks that the page is made of; on any thread."""
-        self._rows, self._more = choose(self._keys, [g.table for g in self._generations], self._after, self._limit)
+        held = self._cells.held(np.arange(len(self._keys), dtype=np.int32))
+        keys = self._keys if held.size == len(self._keys) else self._keys[held]
+        rows, self._more = choose(keys, [g.table for g in self._generations], self._after, self._limit)
+        self._rows = held[rows]
 
     def read(self, learned: Learned) -> None:
         """Copy the chosen chunks, and what stands beside them; on the thread that moves them."""

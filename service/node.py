@@ -147,6 +147,7 @@ class Node:
             lambda: self.replica.cells,
             self.metrics,
             retention_s=chosen.retention_s,
+            ttl_s=self.settings.receipts.ttl_s,
         )
         if self.retirement.keep_house():
             self._catch_up()
@@ -203,6 +204,9 @@ class Node:
             partitions=chosen.partitions,
             clock_fault=lambda: self.clock_fault,
         )
+        if any(updater.cleared_halt for updater in self.updaters):
+            # Else the file would say until the next checkpoint that they are halted.
+            data.store.checkpoint()
         self.pipeline.start()
         gc.collect()
         gc.freeze()
@@ -274,6 +278,12 @@ class Node:
             generation, table = await asyncio.to_thread(self._keep_graph, surface, path)
             surface.use_graph(generation, table)
             self.tables.refresh_surface(surface)
+            try:
+                await asyncio.to_thread(self.generations.use, surface.name, surface.generations)
+            except OSError as fault:
+                logger.warning(
+                    "surface %s: the replaced graph counts as current until the next: %s", surface.name, fault
+                )
             if appended := await asyncio.to_thread(self.retirement.generations, surface):
                 self.pipeline.committed(appended)
         return generation, table.graph
@@ -282,8 +292,12 @@ class Node:
         graph = self.graph_files.load(path)
         generation, table = surface.graph_table(graph)
         # Known before anything points to it: receipts may name it from the swap on.
-        self.generations.use(surface.name, [surface.generations[0], generation])
-        self.graph_files.keep(path, graph, surface.name)
+        self.generations.prepare(generation)
+        try:
+            self.graph_files.keep(path, graph, surface.name)
+        except BaseException:
+            self.generations.take_back(generation)
+            raise
         return generation, table
 
     def describe(self, surface: Surface) -> dict[str, object]:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from bandits.cells import CellTable, ChunkValues, decode, without_chunk
+from bandits.cells import CellTable, ChunkValues, decode, tables_of
 from bandits.mirror import Meta, decode_meta
 from service.store import ParameterStore
 from service.updater import RING, decode_ring, ring_key
@@ -57,9 +57,9 @@ class ArmNames(Mapping[int, str]):
         """Take in store keys and values."""
         self._texts.update(texts)
 
-    def forget(self, arms: npt.NDArray[np.uint64]) -> None:
+    def forget(self, arms: Iterable[int]) -> None:
         """Let the ids of arms go."""
-        for arm in arms.tolist():
+        for arm in arms:
             self._texts.pop(b"n" + arm.to_bytes(8, "little"), None)
 
     def __getitem__(self, arm: int) -> str:
@@ -124,6 +124,7 @@ class Replica:
         self.version = ""
         self._slices = 0
         self._left: list[npt.NDArray[np.uint64]] = []
+        self._held_by_left: dict[int, set[int]] = {}
 
     def poll(self) -> list[Changes]:
         """Read what changed since the last poll; not safe to call from two threads at once."""
@@ -175,7 +176,8 @@ class Replica:
     def publish(self, changes: Iterable[Changes]) -> npt.NDArray[np.int32] | None:
         """Take changes in; returns the chunk rows of `cells` that moved, or None where all have moved.
 
-        Call it on the thread that scores. Chunks that left with their arms make `cells` another, smaller object.
+        Call it on the thread that scores. Chunks that left stay as zeros until they are many: then `cells` becomes
+        another, smaller object.
         """
         for change in changes:
             known = self._partitions[change.partition]
@@ -195,18 +197,29 @@ class Replica:
             self._slices = 0
             if known.renewing:
                 known.renewing, known.totals = False, change.totals
-                known.cells, left = known.cells.keep_renewed(self.cells)
+                left = known.cells.drop_rest(self.cells)
+                known.cells = known.cells.compacted()
                 self._left += [left] if left.size else []
         # Between two slices the cells are of no log prefix, so their version must be no prefix's.
         stands = [self.next_of(partition) for partition in range(len(self._partitions))] + [self._slices]
         self.version = blake2b(np.array(stands, "<u8").tobytes(), digest_size=8).hexdigest()
         if not self._left or any(known.renewing for known in self._partitions):
             return self.cells.take_changed()
-        self.cells = self.cells.kept(np.arange(self.cells.n_chunks, dtype=np.int32), zeros=False)
-        self.cells.mark_clean()
-        self.names.forget(without_chunk(np.concatenate(self._left), [known.cells for known in self._partitions]))
+        held = tables_of(np.concatenate(self._left), [known.cells for known in self._partitions])
+        self.names.forget(arm for arm, tables in held.items() if not tables)
+        self._held_by_left |= held
         self._left = []
+        compacted = self.cells.compacted()
+        if compacted is self.cells:
+            return self.cells.take_changed()
+        self.cells = compacted
+        self.cells.mark_clean()
         return None
+
+    def take_left(self) -> dict[int, set[int]]:
+        """Arms that have lost chunks since the last call, and the tables in which they still have some."""
+        left, self._held_by_left = self._held_by_left, {}
+        return left
 
     def totals(self, table: int) -> tuple[int, int]:
         """Impressions and sum of rewards (unit 2**-15) of a totals table, over all partitions."""

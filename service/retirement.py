@@ -23,12 +23,15 @@ from service.surface import Surface
 logger = logging.getLogger(__name__)
 
 FILES_EVERY_S = 3600.0
+ARMS_EVERY_S, ARMS_AT_ONCE = 600.0, 1000
+"""So often at most arms of a surface are retired, unless so many are due: each time scoring reads its cells anew."""
 
 
 class Retirement:
     """Retires by entries in the log; each call returns where they came to lie, for the fold to follow.
 
     cells   what scoring sees, to find the arms that have state
+    ttl_s   seconds that a receipt lives
     """
 
     def __init__(
@@ -41,10 +44,14 @@ class Retirement:
         metrics: Metrics,
         *,
         retention_s: int,
+        ttl_s: int,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log, self._generations, self._graph_files = log, generations, graph_files
         self._surfaces, self._cells, self._metrics, self._retention_s = surfaces, cells, metrics, retention_s
+        self._ttl_s, self._clock_s = ttl_s, clock_s
         self._files_s = float("-inf")
+        self._arms_s: dict[str, float] = {}
 
     def keep_house(self) -> list[Appended]:
         """All that is due now: call it every minute, on any thread, but one at a time."""
@@ -79,13 +86,17 @@ class Retirement:
         return appended
 
     def arms(self, surface: Surface) -> list[Appended]:
-        """Retire arms not served for arm_ttl_s, as many as one entry takes; the next call goes on."""
-        keys = self._cells().arrays.keys
-        chunks = keys.rows[: int(keys.used[0]), :2]
+        """Retire arms not served for arm_ttl_s, as many as one entry takes and as ARMS_EVERY_S allows."""
+        if not surface.settings.arm_ttl_s:
+            return []
+        cells = self._cells()
+        chunks = cells.arrays.keys.rows[cells.held(np.arange(cells.n_chunks, dtype=np.int32)), :2]
         tables = [g.table for g in self._generations.of(surface.name, every=True)]
         chunks = chunks[np.isin(chunks[:, 0], np.array(tables, np.uint64))]
         unserved = surface.last_served.unserved(np.unique(chunks[:, 1]))[:MAX_RETIRED]
-        if not unserved.size:
+        now_s = self._clock_s()
+        early = now_s - self._arms_s.get(surface.name, float("-inf")) < ARMS_EVERY_S
+        if not unserved.size or (early and unserved.size < ARMS_AT_ONCE):
             return []
         pairs = np.unique(chunks[np.isin(chunks[:, 1], unserved)], axis=0)[:MAX_RETIRED]
         try:
@@ -93,11 +104,14 @@ class Retirement:
         except LogUnavailable as fault:
             self._postpone(surface, fault)
             return []
+        self._arms_s[surface.name] = now_s
         self._metrics.retired.labels("arm").inc(len(pairs))
         return appended
 
     def _append(self, rows: Sequence[Retired]) -> list[Appended]:
-        entries = [encode_retire(rows[start : start + MAX_RETIRED]) for start in range(0, len(rows), MAX_RETIRED)]
+        until_us = time.time_ns() // 1000 + self._ttl_s * 10**6
+        parts = [rows[start : start + MAX_RETIRED] for start in range(0, len(rows), MAX_RETIRED)]
+        entries = [encode_retire(part, until_us) for part in parts]
         frames = [encode_frame([entry], self._log.topic_id) for entry in entries]
         return self._log.append([(p, frame) for frame in frames for p in range(self._log.partitions)])
 

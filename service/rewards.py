@@ -75,7 +75,8 @@ class Generations:
     """All generations that receipts may still name, kept in one file that is replaced atomically.
 
     Each surface has current ones, which are scored from; the others only go on learning, until they are retired. Then
-    their receipts are refused, and they are known only to those who read old entries. Any thread may call any method.
+    their receipts are refused, and they are known only to those who read old entries. One that is prepared is about to
+    be current: it is not retired, and where it never becomes current it is forgotten. Any thread may call any method.
     """
 
     def __init__(self, path: Path, clock_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
@@ -84,6 +85,8 @@ class Generations:
         self._by_totals: dict[int, Generation] = {}
         self._current: dict[str, list[int]] = {}
         self._last_us: dict[int, int] = {}
+        # Whether each prepared one is new, so that nothing can be of it yet.
+        self._prepared: dict[int, bool] = {}
         # Refused already, but in the file until the log says that they are retired.
         self._retiring: dict[int, Generation] = {}
         self._retired: dict[int, Generation] = {}
@@ -100,6 +103,8 @@ class Generations:
             known = self._retired if entry.get("retired", False) else self._by_totals
             known[found.totals] = found
             self._last_us[found.totals] = entry.get("last_current_us", 0)
+            if entry.get("prepared", False):
+                self._prepared[found.totals] = True
             if entry["current"]:
                 self._current.setdefault(found.surface, []).append(found.totals)
 
@@ -121,18 +126,39 @@ class Generations:
     def surfaces(self) -> list[str]:
         return list(self._current)
 
+    def prepare(self, found: Generation) -> None:
+        """Let receipts of a generation count before it becomes current, durably."""
+        with self._lock:
+            prepared = self._prepared | {found.totals: found.totals not in self._by_totals}
+            by_totals = self._by_totals | {found.totals: found}
+            last_us = {found.totals: 0} | self._last_us
+            self._write(by_totals | self._retiring, self._retired, self._current, last_us, prepared)
+            self._by_totals, self._last_us, self._prepared = by_totals, last_us, prepared
+
+    def take_back(self, found: Generation) -> None:
+        """Forget that a generation was prepared; without room for the file the next one that is written says so."""
+        with self._lock:
+            if self._prepared.get(found.totals, False):
+                self._by_totals = {totals: g for totals, g in self._by_totals.items() if totals != found.totals}
+            self._prepared = {totals: new for totals, new in self._prepared.items() if totals != found.totals}
+            self._write(self._by_totals | self._retiring, self._retired, self._current, self._last_us, self._prepared)
+
     def use(self, surface: str, current: Sequence[Generation]) -> None:
         """Make these a surface's current generations, durably. Clipping follows the settings of today."""
         with self._lock:
-            by_totals = self._by_totals | {g.totals: g for g in current}
             served = self._current | {surface: [g.totals for g in current]}
+            ended = {totals for totals in self._prepared if self._by_totals[totals].surface == surface}
+            unused = {totals for totals in ended if self._prepared[totals]}
+            kept = {totals: g for totals, g in self._by_totals.items() if totals not in unused}
+            by_totals = kept | {g.totals: g for g in current}
+            prepared = {totals: new for totals, new in self._prepared.items() if totals not in ended}
             seen = {*self._current.get(surface, []), *served[surface]}
             last_us = self._last_us | dict.fromkeys(seen, self._clock_us())
-            retiring = {totals: g for totals, g in self._retiring.items() if totals not in by_totals}
-            retired = {totals: g for totals, g in self._retired.items() if totals not in by_totals}
-            self._write(by_totals | retiring, retired, served, last_us)
+            retiring = {totals: g for totals, g in self._retiring.items() if totals not in served[surface]}
+            retired = {totals: g for totals, g in self._retired.items() if totals not in served[surface]}
+            self._write(by_totals | retiring, retired, served, last_us, prepared)
             # Other threads may be reading: they keep the dictionaries they have.
-            self._by_totals, self._current, self._last_us = by_totals, served, last_us
+            self._by_totals, self._current, self._last_us, self._prepared = by_totals, served, last_us, prepared
             self._retiring, self._retired = retiring, retired
 
     def retire(self, surface: str, kept: int, append: Callable[[Sequence[Generation]], None]) -> list[Generation]:
@@ -142,7 +168,8 @@ class Generations:
         goes on to the caller: their receipts are refused all the same, and the next call tries again.
         """
         with self._lock:
-            old = [g for g in self.of(surface, every=True) if g.totals not in self._current.get(surface, [])]
+            needed = {*self._current.get(surface, []), *self._prepared}
+            old = [g for g in self.of(surface, every=True) if g.totals not in needed]
             old.sort(key=lambda g: self._last_us[g.totals])
             leaving = {g.totals: g for g in old[: max(0, len(old) - kept)]}
             self._by_totals = {totals: g for totals, g in self._by_totals.items() if totals not in leaving}
@@ -152,7 +179,7 @@ class Generations:
                 append(found)
                 retiring = {totals: g for totals, g in self._retiring.items() if g.surface != surface}
                 retired = self._retired | {g.totals: g for g in found}
-                self._write(self._by_totals | retiring, retired, self._current, self._last_us)
+                self._write(self._by_totals | retiring, retired, self._current, self._last_us, self._prepared)
                 self._retiring, self._retired = retiring, retired
             return found
 
@@ -161,7 +188,8 @@ class Generations:
         with self._lock:
             retired = {totals: g for totals, g in self._retired.items() if self._last_us[totals] >= before_us}
             if len(retired) < len(self._retired):
-                self._write(self._by_totals | self._retiring, retired, self._current, self._last_us)
+                known = self._by_totals | self._retiring
+                self._write(known, retired, self._current, self._last_us, self._prepared)
                 self._retired = retired
 
     def _write(
@@ -170,8 +198,12 @@ class Generations:
         retired: Mapping[int, Generation],
         served: Mapping[str, Sequence[int]],
         last_us: Mapping[int, int],
+        prepared: Mapping[int, bool],
     ) -> None:
-        entries = [_entry(g, g.totals in served.get(g.surface, []), last_us[g.totals]) for g in kept.values()]
+        entries = []
+        for totals, g in kept.items():
+            entry = _entry(g, totals in served.get(g.surface, []), last_us[totals])
+            entries.append(entry | {"prepared": True} if prepared.get(totals, False) else entry)
         entries += [_entry(g, False, last_us[g.totals]) | {"retired": True} for g in retired.values()]
         replace_file(self._path, json.dumps(entries, indent=1).encode())
 

@@ -23,15 +23,20 @@ class Tables:
 
     def refresh(self, rows: npt.NDArray[np.int32] | None) -> None:
         """Take in changed chunk rows of the replica's cells; None where all may be new, or gone."""
+        left = self._replica.take_left()
         if rows is None:
             self._seen = 0
             for surface in self._surfaces.values():
                 surface.arms = set()
         new = self._all[self._seen :]
         self._seen += new.size
+        if rows is not None and self._replica.cells.n_gone:
+            # One that was gone may have come back.
+            new = rows
         now = time.monotonic()
         for surface in self._surfaces.values():
             self._refresh(surface, rows, now)
+            self._part(surface, left)
             self._meet(surface, new)
 
     def refresh_surface(self, surface: Surface) -> None:
@@ -50,8 +55,13 @@ class Tables:
             if isinstance(served, GraphTable):
                 self._metrics.without_edge.labels(surface.name).set(served.without_edge)
 
+    def _part(self, surface: Surface, left: Mapping[int, set[int]]) -> None:
+        """Forget the arms that have no chunk in any of the surface's tables any more."""
+        tables = {served.table for served in surface.tables}
+        surface.arms.difference_update(arm for arm, held in left.items() if tables.isdisjoint(held))
+
     def _meet(self, surface: Surface, rows: npt.NDArray[np.int32]) -> None:
-        """Note the arms of chunks; only a new chunk can have a new arm."""
-        keys = self._replica.cells.arrays.keys.rows[rows]
+        """Note the arms of chunks; only a new chunk can have a new arm, or one that was gone."""
+        keys = self._replica.cells.arrays.keys.rows[self._replica.cells.held(rows)]
         for served in surface.tables:
             surface.arms.update(keys[keys[:, 0] == np.uint64(served.table), 1].tolist())

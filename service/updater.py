@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
 from bandits.mirror import Meta, Mirror, decode_meta, encode_meta
 from bandits.records import FOLD_VERSION, RecordError, decode_retire, frame_append_us, frame_checksum, frame_topic
-from bandits.tombstones import stale_keys
+from bandits.tombstones import stale_keys, stands_after_retirement
 from service.log import FeedbackLog, Frame, OutOfRange
 from service.store import MAX_KEYS, META_KEY, Fenced, Gap, ParameterStore, StoreUnavailable
 
@@ -70,7 +71,8 @@ class Updater:
     ) -> None:
         self._log, self._store, self.partition, self._newest_snapshot = log, store, partition, newest_snapshot
         self._max_keys, self._max_frames, self._clock_us = max_keys, max_frames, clock_us
-        self._expired_at = 0
+        self.cleared_halt = False
+        """Whether a claim has taken the reason of a halt out of the state."""
         self.claim()
 
     def claim(self) -> None:
@@ -83,27 +85,46 @@ class Updater:
 
     def _claim(self) -> None:
         self._ahead: list[Frame] = []
-        self._claimed = False
+        self._claimed = self._readable = False
         claim = self._store.claim(self.partition)
         self._token = claim.token
-        self.meta = Meta(topic=self._log.topic_id) if claim.meta is None else decode_meta(claim.meta)
+        with self._reading():
+            self.meta = Meta(topic=self._log.topic_id) if claim.meta is None else decode_meta(claim.meta)
+        self._readable = True
         self.meta.token = claim.token
         self._trust(self.meta, *self._log.bounds(self.partition))
         values = dict(self._store.scan(self.partition))
+        with self._reading():
+            stale = self._load(values)
+        try:
+            # Before anything later is folded: a table that comes back may have the same keys.
+            self._delete(stale)
+            if self._after_retirement or self.meta.halt:
+                # With the new token, so that replicas read the partition anew.
+                cleared = bool(self.meta.halt)
+                self._write(msgspec.structs.replace(self.meta, halt=""))
+                self.cleared_halt |= cleared
+        except (Fenced, Gap) as fault:
+            logger.warning("partition %d has another owner: %s", self.partition, fault)
+            return
+        self._claimed = True
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, msgspec.DecodeError) as fault:
+            raise Halt(self.partition, f"state cannot be read ({fault})", self._restore) from fault
+
+    def _load(self, values: dict[bytes, bytes]) -> list[bytes]:
+        """Make the mirror from the store's values; returns keys that a crash after a retire entry's apply has left."""
+        self._after_retirement = stands_after_retirement(values, self.meta.next)
         stale = stale_keys(values, self.meta.next)
         for key in stale:
             del values[key]
         self.mirror = Mirror()
         self.mirror.load(values.items(), self.meta.watermark)
-        try:
-            # Before anything later is folded: a table that comes back may have the same keys.
-            self._delete(stale)
-            if self.meta.halt:
-                self._write(msgspec.structs.replace(self.meta, halt=""))
-        except (Fenced, Gap) as fault:
-            logger.warning("partition %d has another owner: %s", self.partition, fault)
-            return
-        self._claimed = True
+        return stale
 
     def _delete(self, keys: Sequence[bytes]) -> None:
         for start in range(0, len(keys), MAX_KEYS):
@@ -117,8 +138,8 @@ class Updater:
     def _record(self, halt: Halt) -> None:
         """Let `m` say why the partition is halted; the next claim clears it."""
         self._claimed = False
-        if self.meta.fold_version != FOLD_VERSION:
-            # Another version's `m` may hold more than this one would write back.
+        if not self._readable or self.meta.fold_version != FOLD_VERSION:
+            # An `m` of another version, or one that cannot be read, may hold more than would be written back.
             return
         try:
             self._write(msgspec.structs.replace(self.meta, halt=halt.reason))
@@ -130,7 +151,7 @@ class Updater:
         self._claimed = False
 
     def _trust(self, meta: Meta, start: int, stop: int) -> None:
-        restore = f"{self._newest_snapshot()}; or start with an empty data directory"
+        restore = self._restore
         if meta.topic != self._log.topic_id:
             raise Halt(
                 self.partition, f"state is of log {meta.topic.hex()}, this is {self._log.topic_id.hex()}", restore
@@ -236,6 +257,10 @@ class Updater:
         except RecordError as fault:
             raise Halt(self.partition, f"frame {offset} is damaged ({fault})", self._copy_of_log) from fault
         meta.next = offset + 1
+
+    @property
+    def _restore(self) -> str:
+        return f"{self._newest_snapshot()}; or start with an empty data directory"
 
     @property
     def _copy_of_log(self) -> str:

@@ -21,10 +21,11 @@ class Chunks(NamedTuple):
               BLOCK  first arena row of the chunk's cells, which lie there sorted by slot
               SIZE   log2 of the block's cells
               DIRTY  1 where the chunk changed since the list was taken
+              HOLDERS  of a sum: how many partitions have the chunk, or GONE; of a partition: 1 or GONE
     changed   int32  (R,)    rows of the changed chunks
     arena     int64  (A, 3)  weight_sq_sum, weight_sum, reward_sum; units 2**-30, 2**-15, 2**-30
     free      int64  (7,)    first free block of each size, or -1; the next one stands in its first cell
-    state     int64  (3,)    arena rows in use, changed chunks, saturated additions
+    state     int64  (4,)    arena rows in use, changed chunks, saturated additions, chunks that are GONE
     """
 
     keys: Index
@@ -34,9 +35,11 @@ class Chunks(NamedTuple):
     state: Any
 
 
-MASK, BLOCK, SIZE, DIRTY = 3, 4, 5, 6
+MASK, BLOCK, SIZE, DIRTY, HOLDERS = 3, 4, 5, 6, 7
 ROW_COLUMNS = 8
-TOP, N_CHANGED, SATURATED = 0, 1, 2
+TOP, N_CHANGED, SATURATED, N_GONE = 0, 1, 2, 3
+GONE = np.uint64(2**64 - 1)
+"""Holders of a chunk that had some and has none: its cells are zeros, which nothing shows or retires any more."""
 
 
 @njit(cache=True, nogil=True)
@@ -137,6 +140,24 @@ def mark(chunks: Any, row: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
+def hold(chunks: Any, row: Any) -> None:
+    """Count one more holder of a chunk."""
+    if chunks.keys.rows[row, HOLDERS] == GONE:
+        chunks.keys.rows[row, HOLDERS] = 0
+        chunks.state[N_GONE] -= 1
+    chunks.keys.rows[row, HOLDERS] += np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def let_go(chunks: Any, row: Any) -> None:
+    """Count one holder less."""
+    chunks.keys.rows[row, HOLDERS] -= np.uint64(1)
+    if not chunks.keys.rows[row, HOLDERS]:
+        chunks.keys.rows[row, HOLDERS] = GONE
+        chunks.state[N_GONE] += 1
+
+
+@njit(cache=True, nogil=True)
 def add(chunks: Any, table: Any, arm: Any, slot: Any, weight_sq: Any, weight: Any, reward: Any) -> None:
     """Add increments to one cell."""
     row = chunk_row(chunks, table, arm, np.uint64(slot >> np.uint32(6)))
@@ -183,6 +204,9 @@ def replace(own: Any, total: Any, table: Any, arm: Any, chunk: Any, words: Any, 
     for i in range(table.size):
         row = chunk_row(own, table[i], arm[i], chunk[i])
         sum_row = chunk_row(total, table[i], arm[i], chunk[i])
+        if own.keys.rows[row, HOLDERS] != 1:
+            hold(own, row)
+            hold(total, sum_row)
         left = np.uint64(words[start[i] + 1])
         at = start[i] + 2
         while left:

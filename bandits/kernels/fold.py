@@ -154,14 +154,26 @@ def count_total(state: Any, table: Any, impressions: Any, reward: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def gone(state: Any, table: Any, arm: Any, issued: Any) -> Any:
-    """Whether a reference of a receipt issued then is retired; mostly nothing is."""
-    return state.retired.used[0] > 0 and is_retired(state.retired, table, arm, issued)
+def any_slot(data: Any, at: Any) -> Any:
+    """Whether a position's masks leave any slot; ids without cells must not fill the state with their texts."""
+    at += POSITION_BYTES + u16(data, at + 16)
+    n_references = np.int64(data[at])
+    at += 1
+    for _ in range(n_references):
+        mask_bytes = np.int64(data[at + 2])
+        if not mask_bytes:
+            return True
+        at += REFERENCE_BYTES
+        for i in range(mask_bytes):
+            if data[at + i]:
+                return True
+        at += mask_bytes
+    return False
 
 
 @njit(cache=True, nogil=True)
-def has_cells(state: Any, data: Any, at: Any, issued: Any) -> Any:
-    """Whether a position's masks leave any slot; ids without cells must not fill the state with their texts."""
+def any_live_slot(state: Any, data: Any, at: Any, issued: Any) -> Any:
+    """As any_slot, without the references to what is retired; with tombstones only, for it costs a third of a fold."""
     arm = u64(data, at)
     at += POSITION_BYTES + u16(data, at + 16)
     n_references = np.int64(data[at])
@@ -170,7 +182,7 @@ def has_cells(state: Any, data: Any, at: Any, issued: Any) -> Any:
         head = state.contexts[u16(data, at)]
         mask_bytes = np.int64(data[at + 2])
         owner = u64(data, head + 8) if u16(data, head + 16) else arm
-        live = not gone(state, u64(data, head), owner, issued)
+        live = not is_retired(state.retired, u64(data, head), owner, issued)
         at += REFERENCE_BYTES
         if live and not mask_bytes:
             return True
@@ -187,7 +199,9 @@ def add_position(state: Any, data: Any, receipt: Any, at: Any, is_reward: Any, v
     issued, totals = i64(data, receipt + 32), u64(data, receipt + 48)
     arm = u64(data, at)
     length = u16(data, at + 16)
-    if not name_is(state, arm, data, at + POSITION_BYTES, length, has_cells(state, data, at, issued)):
+    some = state.retired.used[0] > 0
+    keep = any_live_slot(state, data, at, issued) if some else any_slot(data, at)
+    if not name_is(state, arm, data, at + POSITION_BYTES, length, keep):
         state.counts[COLLISIONS] += 1
         return
     at += POSITION_BYTES + length
@@ -202,7 +216,7 @@ def add_position(state: Any, data: Any, receipt: Any, at: Any, is_reward: Any, v
         table = u64(data, head)
         name = u16(data, head + 16)
         owner = u64(data, head + 8) if name else arm
-        if gone(state, table, owner, issued):
+        if some and is_retired(state.retired, table, owner, issued):
             skipped = True
             continue
         if name and not name_is(state, owner, data, head + CONTEXT_BYTES, name, True):
@@ -220,7 +234,7 @@ def add_position(state: Any, data: Any, receipt: Any, at: Any, is_reward: Any, v
                 add(state.cells, table, owner, slot, np.int64(0), np.int64(0), q * value)
             else:
                 add(state.cells, table, owner, slot, q * q, q, np.int64(0))
-    if gone(state, totals, np.uint64(0), issued):
+    if some and is_retired(state.retired, totals, np.uint64(0), issued):
         skipped = True
     elif is_reward:
         count_total(state, totals, np.int64(0), value)

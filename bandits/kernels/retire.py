@@ -10,10 +10,14 @@ from numba import njit
 from bandits.kernels.chunks import (
     BLOCK,
     DIRTY,
+    GONE,
+    HOLDERS,
     MASK,
+    N_GONE,
     SIZE,
     cell_in,
     chunk_row,
+    let_go,
     lowest,
     mark,
     popcount,
@@ -23,9 +27,9 @@ from bandits.kernels.chunks import (
 )
 from bandits.kernels.index import find, insert
 
-RETIRED_US, STOP, CHANGED = 3, 4, 5
+RETIRED_US, STOP, UNTIL_US, CHANGED = 3, 4, 5, 6
 """Columns of the Index of tombstones, whose key is (table, arm, whether the whole table)."""
-TOMBSTONE_COLUMNS = 6
+TOMBSTONE_COLUMNS = 7
 
 
 @njit(cache=True, nogil=True)
@@ -47,39 +51,25 @@ def covered(retired: Any, table: Any, arm: Any, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def copy_chunks(chunks: Any, rows: Any, zeros: Any, out: Any) -> None:
-    """Copy chunk rows, and which of them changed, into an empty table; cells of three zeros only where zeros is set."""
+def copy_chunks(chunks: Any, rows: Any, out: Any) -> None:
+    """Copy chunk rows, which of them changed and who holds them, into an empty table, in the smallest blocks."""
     for row in rows:
         mask = chunks.keys.rows[row, MASK]
-        block = np.int64(chunks.keys.rows[row, BLOCK])
-        kept = np.uint64(0)
-        left = mask
-        cell = block
-        while left:
-            bit = left & (~left + np.uint64(1))
-            left ^= bit
-            if zeros or chunks.arena[cell, 0] != 0 or chunks.arena[cell, 1] != 0 or chunks.arena[cell, 2] != 0:
-                kept |= bit
-            cell += 1
-        if not zeros and not kept:
-            continue
+        n = popcount(mask)
         size = np.int64(0)
-        while (1 << size) < popcount(kept):
+        while (1 << size) < n:
             size += 1
         new = insert(out.keys, chunks.keys.rows[row, 0], chunks.keys.rows[row, 1], chunks.keys.rows[row, 2])
-        to = take_block(out, size)
-        out.keys.rows[new, MASK] = kept
+        cell, to = np.int64(chunks.keys.rows[row, BLOCK]), take_block(out, size)
+        out.keys.rows[new, MASK] = mask
         out.keys.rows[new, BLOCK] = to
         out.keys.rows[new, SIZE] = size
-        cell = block
-        while mask:
-            bit = mask & (~mask + np.uint64(1))
-            mask ^= bit
-            if kept & bit:
-                for k in range(3):
-                    out.arena[to, k] = chunks.arena[cell, k]
-                to += 1
-            cell += 1
+        out.keys.rows[new, HOLDERS] = chunks.keys.rows[row, HOLDERS]
+        if chunks.keys.rows[row, HOLDERS] == GONE:
+            out.state[N_GONE] += 1
+        for i in range(n):
+            for k in range(3):
+                out.arena[to + i, k] = chunks.arena[cell + i, k]
         if chunks.keys.rows[row, DIRTY]:
             mark(out, new)
 
@@ -109,13 +99,15 @@ def renew(own: Any, total: Any, table: Any, arm: Any, chunk: Any, words: Any, st
 
 @njit(cache=True, nogil=True)
 def clear_unmarked(own: Any, total: Any, arm: Any) -> Any:
-    """Take the chunks of `own` that are not marked out of `total`; writes their arms and returns how many they are."""
+    """Take what `own` holds and is not marked out of `total`; writes the chunks' arms and returns how many they are."""
     n = 0
     for row in range(own.keys.used[0]):
-        if own.keys.rows[row, DIRTY]:
+        if own.keys.rows[row, DIRTY] or own.keys.rows[row, HOLDERS] == GONE:
             continue
         sum_row = chunk_row(total, own.keys.rows[row, 0], own.keys.rows[row, 1], own.keys.rows[row, 2])
         clear(own, total, row, sum_row, ~np.uint64(0))
+        let_go(own, row)
+        let_go(total, sum_row)
         mark(total, sum_row)
         arm[n] = own.keys.rows[row, 1]
         n += 1
@@ -123,9 +115,13 @@ def clear_unmarked(own: Any, total: Any, arm: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def find_arms(chunks: Any, arms: Any, out: Any) -> None:
-    """Set out where an arm of an Index has a chunk; the others stay."""
+def held_by(chunks: Any, arms: Any, out: Any) -> Any:
+    """Write (table, arm) of the chunks that arms of an Index have; returns how many they are."""
+    n = 0
     for row in range(chunks.keys.used[0]):
-        found = find(arms, chunks.keys.rows[row, 1], np.uint64(0), np.uint64(0))
-        if found >= 0:
-            out[found] = True
+        if chunks.keys.rows[row, HOLDERS] == GONE:
+            continue
+        if find(arms, chunks.keys.rows[row, 1], np.uint64(0), np.uint64(0)) >= 0:
+            out[n, 0], out[n, 1] = chunks.keys.rows[row, 0], chunks.keys.rows[row, 1]
+            n += 1
+    return n

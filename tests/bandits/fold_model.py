@@ -21,7 +21,7 @@ class FoldModel:
     bits: set[tuple[int, int, int]] = field(default_factory=set)
     ordinals: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, -1]))
     names: dict[int, str] = field(default_factory=dict)
-    retired: dict[tuple[int, int | None], int] = field(default_factory=dict)
+    retired: dict[tuple[int, int | None], tuple[int, int]] = field(default_factory=dict)
     watermark: int = 0
 
     def fold(self, entries: list[Entry], append_us: int) -> None:
@@ -32,7 +32,8 @@ class FoldModel:
     def retire(self, entry: Retire, append_us: int) -> None:
         self.watermark = max(self.watermark, append_us)
         for row in entry.rows:
-            self.retired[row.table, row.arm] = self.watermark
+            _, until_us = self.retired.get((row.table, row.arm), (-1, -1))
+            self.retired[row.table, row.arm] = self.watermark, max(until_us, entry.until_us)
             for table, arm, slot in list(self.cells):
                 if table == row.table and row.arm in (None, arm):
                     del self.cells[table, arm, slot]
@@ -42,8 +43,8 @@ class FoldModel:
         self.names = {arm: name for arm, name in self.names.items() if arm in with_cells}
 
     def _counts(self, receipt: Receipt, table: int, arm: int | None = None) -> bool:
-        until = max(self.retired.get((table, None), -1), self.retired.get((table, arm), -1))
-        return receipt.issued_us > until
+        retired_us = max(self.retired.get(key, (-1, -1))[0] for key in ((table, None), (table, arm)))
+        return receipt.issued_us > retired_us
 
     def _entry(self, entry: Entry) -> None:
         receipt = entry.receipt

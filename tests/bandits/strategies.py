@@ -117,7 +117,8 @@ def retirements() -> st.SearchStrategy[Retire]:
     """Of the tables and arms that receipts name."""
     table = st.sampled_from(["home", "live"]).map(key64)
     arm = st.none() | st.sampled_from([f"item-{i}" for i in range(9)]).map(arm_key)
-    return st.lists(st.builds(Retired, table, arm), min_size=1, max_size=3).map(lambda rows: Retire(tuple(rows)))
+    rows = st.lists(st.builds(Retired, table, arm), min_size=1, max_size=3).map(tuple)
+    return st.builds(Retire, rows, st.integers(NOW_US, NOW_US + 2 * TTL_US))
 
 
 @st.composite
@@ -138,7 +139,7 @@ def retiring_logs(draw: st.DrawFn) -> list[tuple[int, Entry | Retire]]:
 
 def encode_entry(entry: Entry | Retire) -> bytes:
     if isinstance(entry, Retire):
-        return encode_retire(entry.rows)
+        return encode_retire(entry.rows, entry.until_us)
     receipt = encode_receipt(entry.receipt)
     if entry.kind == DECISION:
         assert entry.details is not None

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.cells import cells_of
+from bandits.kernels.fold import HOUR_US
 from bandits.mirror import Mirror
 from bandits.names import arm_key
 from bandits.records import (
@@ -26,12 +27,16 @@ from bandits.records import (
     encode_frame,
     encode_retire,
 )
-from bandits.tombstones import TOMBSTONE_US, stale_keys
+from bandits.tombstones import stale_keys, tombstone_expired
 from tests.bandits.fold_model import FoldModel
-from tests.bandits.strategies import DETAILS, NOW_US, encode_entry, retirements, retiring_logs
+from tests.bandits.strategies import DETAILS, NOW_US, TTL_US, encode_entry, retirements, retiring_logs
 from tests.bandits.test_mirror import chunks, one_decision, sums, totals
 
 TOPIC = bytes(16)
+
+
+def retire(*rows, until_us=NOW_US + TTL_US):
+    return Retire(rows, until_us)
 
 
 def frame(*entries):
@@ -66,7 +71,7 @@ def take(mirror, values):
 
 
 def without_stops(values):
-    return {key: value[:8] if key[:1] == b"x" else value for key, value in values.items()}
+    return {key: value[:8] + value[16:] if key[:1] == b"x" else value for key, value in values.items()}
 
 
 def names(values):
@@ -87,8 +92,9 @@ def test_the_compiled_fold_equals_its_model_with_retirements(log, size):
     assert totals(values) == dict(model.totals)
     assert names(values) == model.names
     found = {
-        (int.from_bytes(key[1:9], "little"), None if key[17] else int.from_bytes(key[9:17], "little")): int.from_bytes(
-            value[:8], "little"
+        (int.from_bytes(key[1:9], "little"), None if key[17] else int.from_bytes(key[9:17], "little")): (
+            int.from_bytes(value[:8], "little"),
+            int.from_bytes(value[16:], "little"),
         )
         for key, value in values.items()
         if key[:1] == b"x"
@@ -120,11 +126,11 @@ def test_a_mirror_loaded_between_retirements_goes_on_like_the_one_it_was_saved_f
 
 
 @given(retiring_logs(), retirements(), st.data())
-def test_what_a_crash_leaves_of_dropped_keys_is_named(log, retire, data):
+def test_what_a_crash_leaves_of_dropped_keys_is_named(log, entry, data):
     """After the apply of a retire entry any part of the keys it dropped may still be in the store."""
     mirror, values = fold(log)
     next_offset = len(cut(log, 3)) + 1
-    mirror.fold(frame(retire), NOW_US + 100, next_offset)
+    mirror.fold(frame(entry), NOW_US + 100, next_offset)
     changes, dropped = mirror.take_changes(), set(mirror.take_dropped())
     left = data.draw(st.sets(st.sampled_from(sorted(dropped)))) if dropped else set()
     stored = {key: value for key, value in (values | changes).items() if key not in dropped - left}
@@ -135,7 +141,7 @@ def test_what_a_crash_leaves_of_dropped_keys_is_named(log, retire, data):
 def test_a_retired_arm_leaves_and_the_rest_of_its_table_stays():
     """Of one decision over slots 5 and 70 the arm a goes: b keeps its cell, the totals keep both impressions."""
     receipt = one_decision()
-    log = [(NOW_US, Entry(DECISION, receipt, details=DETAILS)), (NOW_US, Retire((Retired(1, arm_key("a")),)))]
+    log = [(NOW_US, Entry(DECISION, receipt, details=DETAILS)), (NOW_US, retire(Retired(1, arm_key("a"))))]
     mirror, values = fold(log)
     assert sums(values) == {(arm_key("b"), 5): (1 << 28, 1 << 14, 0)}
     assert (totals(values), names(values)) == ({1: [2, 0]}, {arm_key("b"): "b"})
@@ -147,7 +153,7 @@ def test_a_receipt_issued_before_the_retirement_no_longer_counts_and_one_issued_
     before, after = one_decision(), one_decision(bit=512, ordinal=1, issued_us=NOW_US + 6)
     log = [
         (NOW_US, Entry(DECISION, before, details=DETAILS)),
-        (NOW_US + 5, Retire((Retired(1),))),
+        (NOW_US + 5, retire(Retired(1))),
         (NOW_US + 6, Entry(EVENTS, before, events=(Event(0, REWARD, 0, 1 << 15, 1.0),))),
         (NOW_US + 6, Entry(DECISION, after, details=DETAILS)),
     ]
@@ -160,22 +166,33 @@ def test_a_receipt_issued_before_the_retirement_no_longer_counts_and_one_issued_
 
 def test_a_retired_decision_keeps_its_dedupe_bits_and_its_ordinal():
     receipt = one_decision(ordinal=3)
-    log = [(NOW_US, Retire((Retired(1),))), *[(NOW_US, Entry(DECISION, receipt, details=DETAILS))] * 2]
+    log = [(NOW_US, retire(Retired(1))), *[(NOW_US, Entry(DECISION, receipt, details=DETAILS))] * 2]
     mirror, values = fold(log)
     assert {key[:1] for key in values} == {b"x", b"d", b"b"}
     assert (mirror.lost, mirror.counts["duplicates"], mirror.counts["retired"]) == (3, 1, 2)
 
 
-def test_tombstones_leave_when_no_receipt_can_come_any_more():
-    mirror, values = fold([(NOW_US, Retire((Retired(1), Retired(1, 7))))])
-    assert mirror.take_expired(NOW_US + TOMBSTONE_US) == []
-    assert set(mirror.take_expired(NOW_US + TOMBSTONE_US + 1)) == set(values)
+def test_tombstones_leave_an_hour_after_the_last_receipt_that_they_keep_from_counting():
+    """The entry says when: the fold knows of no configuration."""
+    mirror, values = fold([(NOW_US, retire(Retired(1), Retired(1, 7), until_us=NOW_US + 5))])
+    assert mirror.take_expired(NOW_US + 5 + HOUR_US) == []
+    assert not any(tombstone_expired(value, NOW_US + 5 + HOUR_US) for value in values.values())
+    assert all(tombstone_expired(value, NOW_US + 6 + HOUR_US) for value in values.values())
+    assert set(mirror.take_expired(NOW_US + 6 + HOUR_US)) == set(values)
     assert mirror.tombstones == 0
+
+
+def test_what_is_retired_again_stays_so_until_the_receipts_of_both_times_have_expired():
+    """Receipts live shorter since the second time: those of before the first one may still come."""
+    log = [(NOW_US, retire(Retired(1), until_us=NOW_US + 50)), (NOW_US + 9, retire(Retired(1), until_us=NOW_US + 20))]
+    mirror, values = fold(log)
+    assert mirror.take_expired(NOW_US + 50 + HOUR_US) == []
+    assert set(mirror.take_expired(NOW_US + 51 + HOUR_US)) == set(values)
 
 
 def test_many_tombstones_survive_growth_and_loading():
     rows = [Retired(1, arm) for arm in range(1, 1 + MAX_RETIRED)]
-    mirror, values = fold([(NOW_US, Retire(tuple(rows))), (NOW_US, Retire(tuple(rows[:7])))])
+    mirror, values = fold([(NOW_US, retire(*rows)), (NOW_US, retire(*rows[:7]))])
     assert len(values) == mirror.tombstones == MAX_RETIRED
     loaded = Mirror()
     loaded.load(values.items(), mirror.watermark)
@@ -189,7 +206,7 @@ def test_growth_of_the_table_outlives_a_retirement():
     first = [Entry(DECISION, renamed(i), details=DETAILS) for i in range(500)]
     again = [Entry(DECISION, renamed(i, bit=512 * (i + 500), ordinal=i + 500, issued_us=NOW_US + 9), details=DETAILS)
              for i in range(500)]  # fmt: skip
-    dead = Retire(tuple(Retired(1, arm_key(f"a{i}")) for i in range(0, 500, 2)))
+    dead = retire(*[Retired(1, arm_key(f"a{i}")) for i in range(0, 500, 2)])
     log = [(NOW_US, e) for e in first] + [(NOW_US + 1, dead)] + [(NOW_US + 9, e) for e in again]
     found = sums(fold(log, size=100)[1])
     assert [found[arm_key(f"a{i}"), 5][1] for i in range(500)] == [1 << 14, 2 << 14] * 250
@@ -208,7 +225,7 @@ def test_a_retire_entry_survives_its_frame(entry):
     assert decode_retire(frame(entry)) == entry
 
 
-RETIRE_ENTRY = encode_retire([Retired(1, 2)])
+RETIRE_ENTRY = encode_retire([Retired(1, 2)], NOW_US)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +239,21 @@ RETIRE_ENTRY = encode_retire([Retired(1, 2)])
         [RETIRE_ENTRY[:-1] + b"\2"],
         [RETIRE_ENTRY[:-1] + b"\1"],
         [RETIRE_ENTRY[:5] + b"\1" + RETIRE_ENTRY[6:]],
-        [RETIRE_ENTRY[:9] + b"\0\0" + RETIRE_ENTRY[11:]],
+        [RETIRE_ENTRY[:17] + b"\0\0" + RETIRE_ENTRY[19:]],
+        [encode_retire([Retired(1, 2)], -1)],
     ],
-    ids=["two", "before another", "after another", "longer", "cut", "all is 2", "all with an arm", "receipt", "count"],
+    ids=[
+        "two",
+        "before another",
+        "after another",
+        "longer",
+        "cut",
+        "all is 2",
+        "all with an arm",
+        "receipt",
+        "count",
+        "until",
+    ],
 )
 def test_a_retire_entry_that_is_malformed_or_not_alone_is_skipped_and_counted(entries):
     mirror = Mirror()
@@ -239,13 +268,13 @@ def test_a_retire_entry_that_is_malformed_or_not_alone_is_skipped_and_counted(en
 @pytest.mark.parametrize("n", [0, MAX_RETIRED + 1])
 def test_a_retire_entry_has_a_bounded_number_of_rows(n):
     with pytest.raises(ValueError, match=f"has 1 to 2000 rows, got {n}"):
-        encode_retire([Retired(1, arm) for arm in range(n)])
+        encode_retire([Retired(1, arm) for arm in range(n)], NOW_US)
 
 
 def test_a_retire_frame_needs_its_offset():
     mirror = Mirror()
     with pytest.raises(ValueError, match="needs the offset after it"):
-        mirror.fold(frame(Retire((Retired(1),))), NOW_US)
+        mirror.fold(frame(retire(Retired(1))), NOW_US)
     assert mirror.watermark == 0
 
 

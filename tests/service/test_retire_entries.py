@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandits import cells
 from bandits.names import arm_key
 from bandits.records import Entry, Retire, Retired
 from bandits.tombstones import stale_keys
@@ -20,7 +21,7 @@ from service.store import StoreUnavailable
 from service.store_memory import MemoryStore
 from service.store_sqlite import SqliteStore
 from service.updater import Updater
-from tests.bandits.strategies import NOW_US, retirements, retiring_logs
+from tests.bandits.strategies import NOW_US, TTL_US, retirements, retiring_logs
 from tests.service.logs import ListLog, decided, decision, rewarded
 from tests.service.test_replica import known, scanned
 from tests.service.updaters import folded, follow, learned, meta_of, updater
@@ -50,6 +51,33 @@ class Crashing(MemoryStore):
             raise StoreUnavailable("crashed")
 
 
+def retire(*rows):
+    return Retire(rows, NOW_US + TTL_US)
+
+
+class CrashingClaims(MemoryStore):
+    """A store whose n-th apply, delete or claim from a moment on fails."""
+
+    left = 0
+
+    def apply(self, *given, **more):
+        self._count()
+        super().apply(*given, **more)
+
+    def delete(self, *given, **more):
+        self._count()
+        super().delete(*given, **more)
+
+    def claim(self, partition):
+        self._count()
+        return super().claim(partition)
+
+    def _count(self):
+        self.left -= 1
+        if self.left == 0:
+            raise StoreUnavailable("crashed")
+
+
 def put(log, entries, append_us=NOW_US, partition=0):
     log.append_us = append_us
     log.put(entries, partition)
@@ -60,11 +88,11 @@ def log_with_retirements():
     log = ListLog()
     for number in range(3):
         put(log, [decided(decision(number, items=["a", "b", f"c{number}"])), rewarded(decision(number))])
-    put(log, [Retire((Retired(TABLE, arm_key("b")),))], NOW_US + 1)
+    put(log, [retire(Retired(TABLE, arm_key("b")))], NOW_US + 1)
     later = decision(3, items=["a", "b"], issued_us=NOW_US + 2)
     put(log, [decided(later), rewarded(later, position=1)], NOW_US + 2)
-    put(log, [Retire((Retired(TABLE), Retired(TOTALS)))], NOW_US + 3)
-    put(log, [Retire((Retired(TABLE, arm_key("a")),))], NOW_US + 4)
+    put(log, [retire(Retired(TABLE), Retired(TOTALS))], NOW_US + 3)
+    put(log, [retire(Retired(TABLE, arm_key("a")))], NOW_US + 4)
     last = decision(4, items=["a", "d"], issued_us=NOW_US + 5)
     put(log, [decided(last), rewarded(last), rewarded(later)], NOW_US + 5)
     return log
@@ -75,9 +103,9 @@ def test_what_is_retired_is_gone_from_the_store_and_comes_back_from_nothing():
     log, store = log_with_retirements(), MemoryStore(1)
     one = updater(log, store)
     follow(one)
-    cells, totals, names = scanned(store)
+    sums, totals, names = scanned(store)
     expected = (1 << 28, 1 << 14)
-    assert cells == {(TABLE, arm_key(i), s): (*expected, 1 << 29 if i == "a" else 0) for i in "ad" for s in (0, 64)}
+    assert sums == {(TABLE, arm_key(i), s): (*expected, 1 << 29 if i == "a" else 0) for i in "ad" for s in (0, 64)}
     assert totals == {TOTALS: (2, 1 << 15)}
     assert sorted(names.values()) == ["a", "d"]
     assert one.mirror.counts["retired"] == 1
@@ -191,8 +219,8 @@ def fail(*given, **more):
 
 
 def replicated(replica):
-    cells, _, names = known(replica)
-    return cells, {arm: name for arm, name in names.items() if arm in {arm for _, arm, _ in cells}}
+    sums, _, names = known(replica)
+    return sums, {arm: name for arm, name in names.items() if arm in {arm for _, arm, _ in sums}}
 
 
 def update(replica, portion=2):
@@ -200,7 +228,8 @@ def update(replica, portion=2):
     return [replica.publish(changes) is None for changes in slices(replica.poll(), portion)]
 
 
-def test_a_replica_reads_a_partition_anew_and_gives_the_memory_of_what_was_retired_back():
+def test_a_replica_reads_a_partition_anew_and_gives_the_memory_of_what_was_retired_back(monkeypatch):
+    monkeypatch.setattr(cells, "WASTED_CHUNKS", 1)
     log, store = ListLog(2), MemoryStore(2)
     them = [Updater(log, store, p, clock_us=lambda: NOW_US) for p in range(2)]
     for p in range(2):
@@ -212,13 +241,13 @@ def test_a_replica_reads_a_partition_anew_and_gives_the_memory_of_what_was_retir
     old = replica.cells
     before, n_chunks = known(replica), old.n_chunks
     dead = [Retired(TABLE, arm_key(item)) for item in ("b", "only0")]
-    put(log, [Retire(tuple(dead))], partition=0)
+    put(log, [retire(*dead)], partition=0)
     follow(them[0])
     assert update(replica)[-1] is True
     assert replicated(replica) == (scanned(store)[0], {k: v for k, v in scanned(store)[2].items()})
     assert replica.cells.n_chunks == n_chunks - 2
     assert arm_key("only0") not in replica.names
-    put(log, [Retire(tuple(dead))], partition=1)
+    put(log, [retire(*dead)], partition=1)
     follow(them[1])
     assert update(replica)[-1] is True
     assert {arm for _, arm, _ in known(replica)[0]} == {arm_key("a"), arm_key("only1")}
@@ -228,6 +257,72 @@ def test_a_replica_reads_a_partition_anew_and_gives_the_memory_of_what_was_retir
     assert len(before[0]) == 8
 
 
+def test_scoring_keeps_its_table_while_little_of_it_is_gone():
+    """Ten of 2,200 chunks leave, and 990 more: only a thousand are worth the copy of all others."""
+    log, store = ListLog(), MemoryStore(1)
+    for start in range(0, 2200, 100):
+        put(log, [decided(decision(start, items=[f"i{i}" for i in range(start, start + 100)], n_slots=1))])
+    one = updater(log, store)
+    follow(one)
+    replica = Replica(store, 1)
+    update(replica)
+    table, wanted = replica.cells, set(range(2200))
+    for gone, is_kept in ((range(10), True), (range(10, 999), True), (range(999, 1000), False)):
+        put(log, [retire(*[Retired(TABLE, arm_key(f"i{i}")) for i in gone])])
+        follow(one)
+        assert (not any(update(replica, 5000))) is is_kept is (replica.cells is table)
+        wanted -= set(gone)
+        assert known(replica)[0].keys() == {(TABLE, arm_key(f"i{i}"), 0) for i in wanted}
+        assert known(replica)[2].keys() == {arm_key(f"i{i}") for i in wanted}
+        assert replica.take_left() == {arm_key(f"i{i}"): set() for i in gone}
+        assert replica.cells.n_chunks - replica.cells.n_gone == len(wanted)
+    assert (replica.cells.n_chunks, replica.cells.n_gone) == (1200, 0)
+
+
+def test_an_arm_is_gone_when_the_last_partition_has_let_go_of_it_and_may_come_back():
+    log, store = ListLog(2), MemoryStore(2)
+    them = [Updater(log, store, p, clock_us=lambda: NOW_US + 9) for p in range(2)]
+    for p in range(2):
+        put(log, [decided(decision(p, items=["a", "b"], n_slots=1))], partition=p)
+    replica, a, b = Replica(store, 2), arm_key("a"), arm_key("b")
+
+    def follow_all():
+        for one in them:
+            follow(one)
+        update(replica)
+        return replica.take_left(), replica.cells.n_gone
+
+    assert follow_all() == ({}, 0)
+    put(log, [retire(Retired(TABLE, b))], NOW_US + 1, partition=0)
+    assert follow_all() == ({b: {TABLE}}, 0)
+    put(log, [retire(Retired(TABLE, b))], NOW_US + 1, partition=1)
+    assert follow_all() == ({b: set()}, 1)
+    put(log, [retire(Retired(TABLE, a))], NOW_US + 1, partition=1)
+    assert follow_all() == ({a: {TABLE}}, 1)
+    put(log, [decided(decision(5, items=["b"], n_slots=1, issued_us=NOW_US + 2))], NOW_US + 2, partition=1)
+    assert follow_all() == ({}, 0)
+    assert known(replica, [TOTALS]) == scanned(store)
+
+
+def test_a_replica_learns_that_keys_went_where_a_crash_came_before_the_new_token():
+    """Before the keys are deleted, or after it: the replica has followed the apply, and the next claim tells it."""
+    for crash_at in (2, 3):
+        log, store = ListLog(), CrashingClaims(1)
+        put(log, [decided(decision(0, items=["a", "b"]))])
+        one = updater(log, store)
+        follow(one)
+        replica = Replica(store, 1)
+        update(replica)
+        put(log, [retire(Retired(TABLE, arm_key("b")))])
+        store.left = crash_at
+        with pytest.raises(StoreUnavailable):
+            follow(one)
+        update(replica)
+        updater(log, store)
+        update(replica)
+        assert known(replica, [TOTALS]) == scanned(store), crash_at
+
+
 def test_no_score_sees_a_partition_without_its_cells_while_it_is_read_anew():
     log, store = ListLog(), MemoryStore(1)
     put(log, [decided(decision(0, items=["a", "b", "c"]))])
@@ -235,7 +330,7 @@ def test_no_score_sees_a_partition_without_its_cells_while_it_is_read_anew():
     replica = Replica(store, 1)
     update(replica)
     a = (TABLE, arm_key("a"), 0)
-    put(log, [Retire((Retired(TABLE, arm_key("b")),))])
+    put(log, [retire(Retired(TABLE, arm_key("b")))])
     follow(updater(log, store))
     for portion in slices(replica.poll(), 1):
         replica.publish(portion)
@@ -248,9 +343,16 @@ def test_no_score_sees_a_partition_without_its_cells_while_it_is_read_anew():
     st.lists(st.tuples(retiring_logs(), st.integers(0, 1), st.sampled_from(["", "poll", "claim"])), max_size=4),
     st.lists(retirements(), min_size=1, max_size=3),
     st.integers(1, 5),
+    st.sampled_from([1, 1000]),
 )
 @settings(max_examples=30)
-def test_a_replica_equals_a_full_scan_after_any_retirements(steps, last, portion):
+def test_a_replica_equals_a_full_scan_after_any_retirements(steps, last, portion, wasted):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "WASTED_CHUNKS", wasted)
+        check_any_retirements(steps, last, portion)
+
+
+def check_any_retirements(steps, last, portion):
     log, store = ListLog(2), MemoryStore(2)
     them = [Updater(log, store, p, clock_us=lambda: NOW_US, max_frames=2) for p in range(2)]
     replica = Replica(store, 2)
@@ -266,12 +368,12 @@ def test_a_replica_equals_a_full_scan_after_any_retirements(steps, last, portion
         if then == "poll":
             update(replica, portion)
             assert known(replica, scanned(store)[1])[:2] == scanned(store)[:2]
-    for retire in last:
-        put(log, [retire], NOW_US + 100)
+    for entry in last:
+        put(log, [entry], NOW_US + 100)
     for one in them:
         follow(one)
     update(replica, portion)
     assert known(replica, scanned(store)[1])[:2] == scanned(store)[:2]
     expected = scanned(store)
-    cells, names = replicated(replica)
-    assert names == {arm: name for arm, name in expected[2].items() if arm in {arm for _, arm, _ in cells}}
+    sums, names = replicated(replica)
+    assert names == {arm: name for arm, name in expected[2].items() if arm in {arm for _, arm, _ in sums}}

@@ -11,6 +11,7 @@ import pytest
 
 from bandits.cells import cells_of
 from bandits.names import arm_key
+from bandits.records import decode_retire
 from service import rewards as rewards_file
 from service.graphs import GraphFiles
 from service.last_served import LastServed
@@ -41,6 +42,12 @@ def tables_in_file(data) -> set[int]:
 
 def tables_of(server) -> set[int]:
     return {g.table for g in server.node.generations.of("default", every=True)}
+
+
+def held_tables(server) -> set[int]:
+    """Tables that have cells in what scoring sees."""
+    cells = server.node.replica.cells
+    return set(cells.keys(cells.held(np.arange(cells.n_chunks, dtype=np.int32)))["table"].tolist())
 
 
 def learned_reward(server, table) -> int:
@@ -84,8 +91,7 @@ def test_old_generations_learn_until_they_are_retired_and_nothing_is_scored_from
         assert 'banditd_retired_total{kind="table"} 1.0' in server.get("/metrics").text
         assert "banditd_tombstones 2.0" in server.get("/metrics").text
         assert tables_of(server) == {*tables[1:], server.node.surfaces["default"].hashed.table}
-        rows = server.node.replica.cells.arrays.keys.rows[: server.node.replica.cells.n_chunks]
-        assert set(rows[:, 0].tolist()) == set(tables[1:])
+        assert held_tables(server) == set(tables[1:])
         frames = len(server.frames())
     assert tables_in_file(data) == set(tables[1:])
     with running(data, up_to(4.0)) as server:
@@ -155,9 +161,8 @@ def test_old_graph_generations_are_retired_while_the_server_runs(tmp_path):
         server.reward(decisions[1], 1.0, decisions[1]["items"][1]["id"])
         server.settle()
         assert server.recommend(embedding=[1.0, 0.0])["graph_version"] == graphs[2].version
-        found = server.node.replica.cells.arrays.keys.rows[: server.node.replica.cells.n_chunks, 0]
-        assert set(found.tolist()) <= tables_of(server)
-        assert len(set(found.tolist())) == 2
+        assert held_tables(server) <= tables_of(server)
+        assert len(held_tables(server)) == 2
         expected = server.node.surfaces["default"].graph.edge.copy()
         server.node.tables.refresh(None)
         assert np.array_equal(server.node.surfaces["default"].graph.edge, expected)
@@ -224,6 +229,55 @@ def test_arms_that_are_not_served_leave_and_make_room_for_others(tmp_path):
         server.reward(server.recommend(items=["c"]), 1.0)
         assert {arm for arm, _ in server.sums()} == {"a", "c"}
         assert server.cells()["surface"] == {"name": "default", "impressions": 5, "reward": 5.0}
+
+
+def test_arms_are_retired_every_ten_minutes_or_many_at_once(tmp_path, monkeypatch):
+    now_s = [0.0]
+    with running(tmp_path / "data", ARMS.replace("max_arms = 2\n", "")) as server:
+        node, surface = server.node, server.node.surfaces["default"]
+        monkeypatch.setattr(node.retirement, "_clock_s", lambda: now_s[0])
+        surface.last_served = LastServed(100, lambda: now_s[0])
+        for item in "abcd":
+            server.reward(server.recommend(items=[item]), 1.0)
+        server.settle()
+
+        def left(now, served):
+            now_s[0] = now
+            surface.served(map(arm_key, served))
+            keep_house(server)
+            assert surface.arms == {arm_key(arm) for arm, _ in server.sums()}
+            return {arm for arm, _ in server.sums()}
+
+        assert left(100.0, "bcd") == {"b", "c", "d"}
+        assert left(699.0, "cd") == {"b", "c", "d"}
+        assert left(700.0, "cd") == {"c", "d"}
+        monkeypatch.setattr("service.retirement.ARMS_AT_ONCE", 2)
+        assert left(900.0, "d") == {"c", "d"}
+        assert left(1000.1, "") == set()
+        server.reward(server.recommend(items=["b"]), 1.0)
+        assert {arm for arm, _ in server.sums()} == {"b"}
+        assert surface.arms == {arm_key("b")}
+
+
+def test_nobody_looks_for_unserved_arms_where_they_live_for_ever(tmp_path, monkeypatch):
+    with running(tmp_path / "data") as server:
+        server.reward(server.recommend(items=["a"]), 1.0)
+        server.settle()
+        monkeypatch.setattr(server.node.retirement, "_cells", lambda: pytest.fail("all chunks were looked at"))
+        assert keep_house(server) == []
+
+
+def test_a_retire_entry_says_until_when_receipts_of_before_it_may_come(tmp_path):
+    """By the receipts' life, whatever the bound of it is: tombstones leave with the last of those receipts."""
+    with running(tmp_path / "data", ARMS + "[receipts]\nttl_s = 3600\n") as server:
+        server.node.surfaces["default"].last_served = LastServed(1, iter([0.0, 0.0, 1.0]).__next__)
+        server.reward(server.recommend(items=["a"]), 1.0)
+        server.settle()
+        assert len(keep_house(server)) == 2
+        for frame in server.frames():
+            if entry := decode_retire(frame.body):
+                assert 0 < entry.until_us - frame.append_us <= 3600 * 10**6
+        assert sum(decode_retire(frame.body) is not None for frame in server.frames()) == 2
 
 
 def test_a_retired_arm_scores_as_a_new_one(tmp_path):
