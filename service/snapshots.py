@@ -34,7 +34,7 @@ _LENGTH = struct.Struct("<I")
 _PAIR = struct.Struct("<HI")
 _PIECE = 1 << 20
 _KEYS_AT_A_TIME = 20_000
-_NOT_KEPT = frozenset(b"mr")
+_NOT_KEPT = frozenset((b"m", b"r"))
 
 
 class SnapshotError(UsageError):
@@ -70,6 +70,13 @@ class Header(msgspec.Struct, frozen=True):
             fold_version=self.fold_version,
             watermark=at.watermark,
         )
+
+    def begins(self, log: StoredLog, partition: int, at: int) -> bool:
+        """Whether folding the log on from here gives the state of a partition that stands at an offset."""
+        if self.fold_version != FOLD_VERSION or len(self.partitions) != log.partitions:
+            return False
+        held = self.partitions[partition]
+        return log.bounds(partition)[0] <= held.next <= at and log.continues(partition, held.next, held.checksum)
 
 
 def write_snapshot(
@@ -124,7 +131,7 @@ def _pieces(head: bytes, state: StoredState) -> Iterator[bytes]:
     for partition in range(state.partitions):
         gathered = bytearray()
         for key, value in state.each(partition):
-            if key[0] not in _NOT_KEPT:
+            if key[:1] not in _NOT_KEPT:
                 gathered += _PAIR.pack(len(key), len(value)) + key + value
             if len(gathered) > _PIECE:
                 yield bytes(gathered)
@@ -136,7 +143,7 @@ def _described(state: StoredState, partition: int, topic_id: bytes) -> Partition
     meta = state.meta(partition)
     keys = size = 0
     for key, value in state.each(partition):
-        if key[0] not in _NOT_KEPT:
+        if key[:1] not in _NOT_KEPT:
             keys += 1
             size += _PAIR.size + len(key) + len(value)
     if meta is None:
@@ -232,8 +239,11 @@ def _read_head(file: BinaryIO, path: Path) -> tuple[bytes, Header]:
         raise SnapshotError(f"{path}: damaged or cut, its header cannot be read ({fault}); take another one") from fault
 
 
-def snapshots_of(folder: Path, topic_id: bytes) -> list[Path]:
-    """Snapshots of this log that a data directory keeps and whose header can be read, the newest first."""
+def kept_snapshots(folder: Path, topic_id: bytes) -> list[tuple[Path, Header]]:
+    """Snapshots of this log that a data directory keeps and whose header can be read, the newest first.
+
+    The newest is the one that stands furthest in the log: clocks may have been wrong.
+    """
     found = []
     for path in (folder / FOLDER).glob(f"*{SUFFIX}"):
         try:
@@ -241,8 +251,14 @@ def snapshots_of(folder: Path, topic_id: bytes) -> list[Path]:
         except SnapshotError:
             continue
         if header.topic_id == topic_id.hex():
-            found.append((header.created_us, path))
-    return [path for _, path in sorted(found, reverse=True)]
+            found.append((sum(at.next for at in header.partitions), header.created_us, path, header))
+    found.sort(key=lambda one: one[:3], reverse=True)
+    return [(path, header) for _, _, path, header in found]
+
+
+def snapshots_of(folder: Path, topic_id: bytes) -> list[Path]:
+    """The files of kept_snapshots."""
+    return [path for path, _ in kept_snapshots(folder, topic_id)]
 
 
 def remedy(folder: Path, topic_id: bytes) -> str:

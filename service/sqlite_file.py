@@ -228,9 +228,12 @@ def open_stored(path: Path, kind: FileKind) -> tuple[sqlite3.Connection, int]:
     try:
         _check_identity(connection, path, kind)
         (partitions,) = connection.execute("SELECT value FROM meta WHERE name = 'partitions'").fetchone()
+        if not isinstance(partitions, int) or partitions < 1:
+            raise UnusableFile(f"{path}: says that it has {partitions!r} partitions; {_mend(kind)}")
     except BaseException as error:
         connection.close()
-        if isinstance(error, sqlite3.Error | TypeError):
+        # SQLite may quote damaged text in its messages, which Python then cannot decode.
+        if isinstance(error, sqlite3.Error | TypeError | UnicodeDecodeError):
             raise UnusableFile(f"{path}: {error}; {_mend(kind)}") from error
         raise
-    return connection, int(partitions)
+    return connection, partitions

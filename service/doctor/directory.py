@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from service.errors import UsageError
 from service.rewards import Generations
 from service.snapshots import Snapshot, SnapshotError, snapshots_of
 from service.stored_files import StoredLog, StoredState
@@ -65,12 +66,16 @@ class Directory:
         try:
             entries = json.loads(path.read_text()) if path.exists() else []
             return {int(entry[key], 16): entry["surface"] for entry in entries for key in ("table", "totals")}
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             return {}
 
     def generations(self) -> Generations:
         """What receipts that are out may name. Raises UsageError."""
-        return Generations(self.path / "generations.json")
+        path = self.path / "generations.json"
+        try:
+            return Generations(path)
+        except (AttributeError, ArithmeticError, RecursionError) as fault:
+            raise UsageError(f"{path}: cannot be read; restore it ({fault!r})") from fault
 
     def close(self) -> None:
         """Close what was opened."""

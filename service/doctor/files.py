@@ -15,7 +15,7 @@ from service.data_directory import owned
 from service.doctor.checks import Unsound, raise_first
 from service.doctor.directory import Directory
 from service.secret_files import read_secret
-from service.snapshots import FOLDER, SUFFIX, Snapshot, SnapshotError, read_header, snapshots_of, utc_name
+from service.snapshots import FOLDER, SUFFIX, Snapshot, SnapshotError, snapshots_of, utc_name
 from service.stored_files import StoredFile
 
 SECRETS = ("receipt_secret", "user_key")
@@ -132,7 +132,7 @@ def graphs(directory: Directory) -> str:
     try:
         served = json.loads(pointers.read_text())
         known = {surface: pointers.parent / f"{version}.npz" for surface, version in served.items()}
-    except (ValueError, AttributeError) as fault:
+    except (ValueError, AttributeError, RecursionError) as fault:
         raise Unsound(f"{pointers}: cannot be read ({fault}); remove it and upload the graphs anew") from fault
     for surface, path in known.items():
         if not path.exists():
@@ -144,21 +144,16 @@ def graphs(directory: Directory) -> str:
 
 
 def snapshots(directory: Directory) -> str:
-    """The snapshots that are kept can be read, and the newest is whole."""
-    kept = sorted((directory.path / FOLDER).glob(f"*{SUFFIX}"))
+    """The snapshots that are kept are whole."""
     faults = []
-    for path in kept:
+    for path in sorted((directory.path / FOLDER).glob(f"*{SUFFIX}")):
+        directory.progress(f"sha256 of {path.name}")
         try:
-            read_header(path)
+            Snapshot(path).close()
         except SnapshotError as fault:
             faults.append(str(fault))
-    of_this_log = snapshots_of(directory.path, directory.log.topic_id)
-    try:
-        if of_this_log:
-            Snapshot(of_this_log[0]).close()
-    except SnapshotError as fault:
-        faults.append(str(fault))
     raise_first(faults)
+    of_this_log = snapshots_of(directory.path, directory.log.topic_id)
     return f"{len(of_this_log)} of this log, the newest {of_this_log[0].name}" if of_this_log else "none"
 
 

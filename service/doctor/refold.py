@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bandits.mirror import Meta, Mirror, stale_keys
 from service.doctor.checks import Unsound
+from service.doctor.expired import Expired
 from service.doctor.log import FRAMES, check_frame, missing
 from service.log import Frame
 from service.snapshots import Snapshot
 from service.stored_files import StoredLog
-
-_EXPIRE_EVERY_US = 60_000_000
-"""As often, in the log's time, as an owner deletes what has expired."""
-_REVIVES_US = 6 * 3_600_000_000
 
 
 class Trimmed(Exception):
@@ -49,19 +45,19 @@ def refold(
             del values[key]
     mirror = Mirror()
     mirror.load(values.items(), meta.watermark)
-    expired = _Expired(mirror)
+    expired = Expired(mirror)
     while meta.next < stop:
         progress(f"state: partition {partition}, frame {meta.next:,} of {stop:,}")
         for frame in _next_frames(log, partition, meta.next, min(FRAMES, stop - meta.next)):
             check_frame(f"partition {partition}: frame {frame.offset}", frame, log.topic_id)
             meta.checksum = mirror.fold(frame.body, frame.append_us, frame.offset + 1)
             meta.next = frame.offset + 1
-            expired.follow()
+            expired.after_frame()
     meta.watermark = mirror.watermark
     changes = mirror.take_changes()
     for key in mirror.take_dropped():
         values.pop(key, None)
-    return Recomputed(meta, values | changes, expired.keys & changes.keys())
+    return Recomputed(meta, values | changes, expired.revived)
 
 
 def _next_frames(log: StoredLog, partition: int, start: int, n_frames: int) -> list[Frame]:
@@ -77,24 +73,3 @@ def _next_frames(log: StoredLog, partition: int, start: int, n_frames: int) -> l
             raise Trimmed
         raise Unsound(f"partition {partition}: the log ends at {start}, the state stands beyond; restore the log")
     return frames
-
-
-class _Expired:
-    """Takes what expires out of a mirror, and knows the keys of the last hours: no entry brings older ones again."""
-
-    def __init__(self, mirror: Mirror) -> None:
-        self.keys: set[bytes] = set()
-        self._mirror, self._at_us = mirror, mirror.watermark
-        self._by_time: deque[tuple[int, list[bytes]]] = deque()
-
-    def follow(self) -> None:
-        """Look, where the watermark has moved on by a minute."""
-        now_us = self._mirror.watermark
-        if now_us - self._at_us < _EXPIRE_EVERY_US:
-            return
-        self._at_us = now_us
-        while self._by_time and self._by_time[0][0] < now_us - _REVIVES_US:
-            self.keys -= set(self._by_time.popleft()[1])
-        keys = self._mirror.take_expired(now_us)
-        self._by_time.append((now_us, keys))
-        self.keys |= set(keys)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bandits.kernels.fold import HOUR_US
-from bandits.mirror import Meta, stale_keys
+from bandits.mirror import DEDUPE_KEY, DEDUPE_VALUE, Meta, stale_keys
 from bandits.records import FOLD_VERSION
-from bandits.tombstones import TOMBSTONE_US
+from bandits.tombstones import TOMBSTONE_KEY, TOMBSTONE_VALUE, TOTAL_KEY, tombstone_expired
 from service.doctor.checks import Unsound, raise_first
 from service.doctor.directory import Directory
 from service.doctor.refold import Recomputed, Trimmed, refold
@@ -16,9 +16,12 @@ from service.snapshots import FOLDER, Snapshot
 from service.stored_files import StoredLog
 
 _ATTEMPTS = 10
-_EXPIRY_AT = {ord("d"): 0, ord("b"): 16, ord("x"): 0}
-"""Byte of a value where the time stands from which on its key may be deleted."""
-_LASTS_US = {ord("d"): HOUR_US, ord("b"): HOUR_US, ord("x"): TOMBSTONE_US}
+_EXPIRING = {
+    (b"d", DEDUPE_KEY.itemsize, DEDUPE_VALUE.itemsize): 0,
+    (b"b", TOTAL_KEY.itemsize, 24): 16,
+}
+"""Byte of a value where its expiry stands, by the key's prefix and length and the value's length."""
+_TOMBSTONE = (b"x", TOMBSTONE_KEY.itemsize, TOMBSTONE_VALUE.itemsize)
 
 
 def state(directory: Directory) -> str:
@@ -79,11 +82,7 @@ def _base(directory: Directory, partition: int, at: int) -> Snapshot | None:
     if start == 0:
         return None
     for one in directory.snapshots:
-        header = one.header
-        if header.fold_version != FOLD_VERSION or len(header.partitions) != log.partitions:
-            continue
-        held = header.partitions[partition]
-        if start <= held.next <= at and log.continues(partition, held.next, held.checksum):
+        if one.header.begins(log, partition, at):
             return one
     raise Unsound(
         f"partition {partition}: the log begins at {start} and no snapshot in {directory.path / FOLDER} reaches it, so "
@@ -123,7 +122,10 @@ def _kept(values: Mapping[bytes, bytes], watermark: int) -> dict[bytes, bytes]:
 
 
 def _old(key: bytes, value: bytes, watermark: int) -> bool:
-    at = _EXPIRY_AT.get(key[0])
+    kind = key[:1], len(key), len(value)
+    if kind == _TOMBSTONE:
+        return tombstone_expired(value, watermark)
+    at = _EXPIRING.get(kind)
     if at is None:
         return False
-    return int.from_bytes(value[at : at + 8], "little", signed=True) < watermark - _LASTS_US[key[0]]
+    return int.from_bytes(value[at : at + 8], "little", signed=True) < watermark - HOUR_US

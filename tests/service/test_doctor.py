@@ -169,7 +169,7 @@ def test_a_lost_tail_of_the_log(folder):
 def test_a_damaged_frame_and_one_of_another_log(folder, tmp_path):
     edit(
         folder / "log.sqlite",
-        "UPDATE frame SET body = substr(body, 1, 90) || x'00' || substr(body, 92) WHERE offset = 1",
+        "UPDATE frame SET body = CAST(substr(body, 1, 90) || x'00' || substr(body, 92) AS BLOB) WHERE offset = 1",
     )
     found = faults(folder)
     assert set(found) == {"log", "state"}
@@ -223,7 +223,7 @@ def test_bits_that_come_again_after_their_deletion(folder):
 def test_what_a_retire_entry_dropped_may_be_left_by_a_crash_but_nothing_else(folder):
     left = stored(folder)
     with opened(folder) as made:
-        made.put_bytes([encode_retire([Retired(7, arm_key("a"))])])
+        made.put_bytes([encode_retire([Retired(7, arm_key("a"))], NOW_US)])
         made.fold()
         assert A_CHUNK not in stored(folder)
         assert faults(folder) == {}

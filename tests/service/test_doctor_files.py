@@ -15,6 +15,7 @@ from service import cli
 from service.data_directory import owned, owning
 from service.errors import UsageError
 from service.secret_files import secret
+from service.snapshots import read_header
 from tests.bandits.strategies import NOW_US, encode_entry
 from tests.service.directories import change_meta, diagnosed, edit, faults, fill, opened, take_snapshot
 from tests.service.logs import decided, decision
@@ -191,6 +192,17 @@ def test_a_snapshot_that_cannot_be_read(folder):
     old = path.with_name("old.snapshot")
     old.write_text("no snapshot")
     assert faults(folder) == {"snapshots": f"{old}: not a snapshot of banditd; name a file that banditd snapshot wrote"}
+
+
+def test_any_snapshot_that_is_damaged_is_named_also_where_it_says_that_it_is_of_another_log(folder):
+    old, new = (take_snapshot(folder) for _ in range(2))
+    topic = read_header(old).topic_id.encode()
+    for path, content in ((old, old.read_bytes()[:-1]), (new, new.read_bytes().replace(topic, b"0" * 32))):
+        whole = path.read_bytes()
+        path.write_bytes(content)
+        assert faults(folder)["snapshots"].startswith(f"{path}: damaged or cut")
+        path.write_bytes(whole)
+    assert faults(folder) == {}
 
 
 def test_a_file_that_may_not_be_read(folder, monkeypatch):
