@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from service.decoding import explained
 from service.event_ids import EventIds
 from service.kept_replies import Key
 from service.problems import Problem
@@ -19,11 +20,15 @@ BATCH_BREATH = 32
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request whose body is wrong: answered all the same where a reply is kept for its event id."""
+    """A request whose body is wrong: answered all the same where a reply is kept for its event id.
+
+    fault   what its decoder raised; explained where there is no such reply
+    """
 
     surface: str | None
     event_id: str | None
-    problem: Problem
+    body: bytes
+    fault: Exception
 
 
 class Answers:
@@ -48,9 +53,9 @@ class Answers:
             plain: dict[int, Prepared] = {}
             for i, (request, key) in enumerate(zip(requests, keys, strict=True)):
                 if key is None:
-                    plain[i] = self._prepare(request, path, i)
+                    plain[i] = await self._prepare(request, path, i)
                 elif key not in kept and key not in named:
-                    named[key] = self._prepare(request, path, i)
+                    named[key] = await self._prepare(request, path, i)
                 if i % BATCH_BREATH == BATCH_BREATH - 1:
                     await asyncio.sleep(0)
             if named:
@@ -64,10 +69,10 @@ class Answers:
         with _at(path, i):
             return self._event_ids.key(request.surface, request.event_id)
 
-    def _prepare(self, request: RecommendRequest | Refused, path: str, i: int) -> Prepared:
+    async def _prepare(self, request: RecommendRequest | Refused, path: str, i: int) -> Prepared:
         with _at(path, i):
             if isinstance(request, Refused):
-                raise request.problem
+                raise await explained(request.body, request.fault) from request.fault
             return self._recommender.prepare(request)
 
     async def _keep(self, sealed: dict[Key, Sealed]) -> dict[Key, bytes]:

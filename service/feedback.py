@@ -23,10 +23,10 @@ from bandits.records import (
     encode_events,
     entry_keys,
 )
-from service.event_ids import EventIds
+from service.event_ids import FIND_AT_ONCE, EventIds
 from service.kept_replies import Key
-from service.log import Appended, LogUnavailable
-from service.log_writer import LogWriter
+from service.log import Appended, LogFull, LogUnavailable
+from service.log_writer import LogWriter, QueueFull
 from service.metrics import Metrics
 from service.problems import Problem, invalid
 from service.receipts import ReceiptError, Signer
@@ -102,7 +102,7 @@ class Feedback:
                 # The outcome of one that is done has to be looked at, or the loop complains.
                 if not waiter.cancel() and not waiter.cancelled():
                     waiter.exception()
-            detail = f"outcome unknown, retry is safe: {failure}"
+            detail = f"outcome unknown, retry is safe: {_told(failure)}"
             raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)}) from failure
         accepted, not_learned = checked.accepted, checked.not_learned
         self._metrics.events(checked.impressions, accepted - checked.impressions)
@@ -128,17 +128,23 @@ class Feedback:
         await self._check_one(one, checked, await self._kept([one]))
         return checked
 
-    async def _kept(self, ones: Sequence[FeedbackOne]) -> Mapping[Key, bytes]:
-        """The replies kept for the event ids among these, looked up at once."""
-        keys = []
-        for one in ones:
+    async def _kept(self, ones: Sequence[FeedbackOne]) -> Mapping[Key, str]:
+        """The receipts of the replies kept for the event ids among these."""
+        keys: dict[Key, None] = {}
+        for i, one in enumerate(ones):
+            await _breathe(i)
             if one.event_id is not None and one.receipt is None:
                 # What is wrong with a key is said in its turn.
                 with suppress(Problem):
-                    keys.append(self._event_ids.key(one.surface, one.event_id))
-        return await self._event_ids.find(keys) if keys else {}
+                    keys[self._event_ids.key(one.surface, one.event_id)] = None
+        receipts: dict[Key, str] = {}
+        wanted = list(keys)
+        for start in range(0, len(wanted), FIND_AT_ONCE):
+            found = await self._event_ids.find(wanted[start : start + FIND_AT_ONCE])
+            receipts |= {key: _receipt_of(reply).receipt for key, reply in found.items()}
+        return receipts
 
-    def _receipt(self, one: FeedbackOne, kept: Mapping[Key, bytes]) -> str:
+    def _receipt(self, one: FeedbackOne, kept: Mapping[Key, str]) -> str:
         """The receipt given, or that of the reply kept for the event id given."""
         if one.event_id is None:
             if one.receipt is None:
@@ -147,13 +153,13 @@ class Feedback:
         if one.receipt is not None:
             raise invalid("event_id", "not beside receipt: exactly one of receipt, event_id, batch")
         key = self._event_ids.key(one.surface, one.event_id)
-        reply = kept.get(key)
-        if reply is None:
+        receipt = kept.get(key)
+        if receipt is None:
             rule = "no reply is kept for it, or it is older than receipts.event_ttl_s"
             raise Problem(404, f"unknown event_id {one.event_id!r} on surface {key[0]!r}: {rule}")
-        return _receipt_of(reply).receipt
+        return receipt
 
-    async def _check_one(self, one: FeedbackOne, checked: _Checked, kept: Mapping[Key, bytes]) -> None:
+    async def _check_one(self, one: FeedbackOne, checked: _Checked, kept: Mapping[Key, str]) -> None:
         token = self._receipt(one, kept)
         if one.surface is not None and one.surface not in self._surfaces:
             raise Problem(404, f"unknown surface {one.surface!r}")
@@ -217,6 +223,13 @@ def _decoded(body: bytes) -> tuple[Receipt, int]:
     if keys > MAX_DECISION_KEYS or len(body) > MAX_RECEIPT_BYTES:
         raise Problem(400, f"receipt is signed, but has {keys} keys and {len(body)} bytes: more than any decision")
     return receipt, keys
+
+
+def _told(failure: LogUnavailable) -> str:
+    """What a client may know of it: the path of the log is for the server's own messages only."""
+    if isinstance(failure, QueueFull):
+        return str(failure)
+    return "the log is full" if isinstance(failure, LogFull) else "the log cannot be written"
 
 
 async def _breathe(i: int) -> None:

@@ -26,6 +26,8 @@ KIND = FileKind(
 MAX_BYTES = 1 << 30
 """Some 300,000 replies of ten items: 40 a second for two hours."""
 EXPIRE_ROWS = 500
+BUSY_TIMEOUT_MS = 1000
+"""Short: requests wait for it, whose clients can ask again."""
 INSERT = "INSERT INTO reply VALUES "
 # An expired reply gives its place to the new one; one that still holds stays, and its key is not returned.
 UNLESS_KEPT = (
@@ -45,6 +47,7 @@ class SqliteReplies:
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
         self._connection = open_file(path, KIND, 1)
+        self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
         self._connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // page_bytes)}")
         self._lock = threading.Lock()

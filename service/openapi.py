@@ -11,7 +11,7 @@ from service.schemas import Accepted, Decision, Decisions, FeedbackRequest, Reco
 from service.security import HEADERS, OPEN
 
 _REF = "#/components/schemas/{name}"
-_EVERYWHERE = (403, 408, 413, 421, 431)
+_EVERYWHERE = (400, 403, 408, 413, 421, 431)
 """Faults of a connection and of its headers."""
 _ROUTES: dict[str, tuple[str, type, str, type, tuple[int, ...]]] = {
     "/v1/recommend": ("Draw a slate", RecommendRequest, "200", Decision, (404, 415, 422, 503)),
@@ -27,7 +27,7 @@ _ROUTES: dict[str, tuple[str, type, str, type, tuple[int, ...]]] = {
         FeedbackRequest,
         "202",
         Accepted,
-        (400, 404, 415, 422, 503),
+        (404, 415, 422, 503),
     ),
 }
 

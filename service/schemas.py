@@ -17,6 +17,8 @@ EventId = Annotated[
         "first reply, whatever its body",
     ),
 ]
+MAX_BATCH = 100_000
+"""Decisions whose events one feedback request may bring."""
 ItemFeatures = dict[str, float]
 
 
@@ -125,13 +127,13 @@ class FeedbackOne(Struct, forbid_unknown_fields=True):
 
 
 class FeedbackRequest(Struct, forbid_unknown_fields=True):
-    """Events of one decision, or a batch of such."""
+    """Events of one decision, or a batch of up to 100,000 such."""
 
     events: list[EventIn] | None = None
     receipt: str | None = None
     event_id: Id | None = None
     surface: str | None = None
-    batch: list[FeedbackOne] | None = None
+    batch: Annotated[list[FeedbackOne], Meta(max_length=MAX_BATCH)] | None = None
 
 
 class Accepted(Struct):

@@ -55,7 +55,10 @@ class Keys:
         ]
 
     def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> None:
-        """Raise Problem 401 without a known key, 403 where it lacks the scope; names of headers are in lower case."""
+        """Raise Problem 401 without a known key, 403 where it lacks the scope; names of headers are in lower case.
+
+        Keys that differ are 401 as well: of which of them another program took note cannot be known.
+        """
         if scope["path"] in OPEN:
             return
         held = self._held(headers)
@@ -65,15 +68,19 @@ class Keys:
             raise Problem(403, f"{scope['method']} {scope['path']} needs the scope {needed}; this key has {has}")
 
     def _held(self, headers: Mapping[bytes, bytes]) -> frozenset[str]:
-        """Scopes of the first key among the headers that is known."""
-        presented = [key for key in _presented(headers) if key]
-        for key in presented:
+        """Scopes of the key that the headers hold."""
+        presented = _presented(headers)
+        if len(presented) == 1:
+            (key,) = presented
             scopes = self._scopes.get(sha256(key).digest())
             if scopes is not None:
                 return scopes
-        found = "this API key is unknown or revoked" if presented else "an API key is needed"
         ways = ", ".join(("Authorization: Bearer", *HEADERS))
-        raise Problem(401, f"{found}; send one by {ways}", headers={"WWW-Authenticate": "Bearer"})
+        found = "this API key is unknown or revoked" if presented else "an API key is needed"
+        detail = f"{found}; send one by {ways}"
+        if len(presented) > 1:
+            detail = f"the keys in these headers disagree: send one, by one of {ways}"
+        raise Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
     def _needed(self, scope: Mapping[str, Any]) -> str:
         """The scope of a declared route; admin for one that is not, any key's where there is none to be served."""
@@ -88,7 +95,10 @@ class Keys:
         return ADMIN if served else ANY
 
 
-def _presented(headers: Mapping[bytes, bytes]) -> list[bytes]:
+def _presented(headers: Mapping[bytes, bytes]) -> set[bytes]:
     scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
-    bearer = [token.strip()] if scheme.lower() == b"bearer" else []
-    return bearer + [headers[name].strip() for name in HEADERS.values() if name in headers]
+    keys = {headers[name].strip() for name in HEADERS.values() if name in headers}
+    if scheme.lower() == b"bearer":
+        keys.add(token.strip())
+    keys.discard(b"")
+    return keys

@@ -29,12 +29,14 @@ AnyNode = Annotated[Node, Depends(node_of)]
 TheNode = Annotated[Node, Depends(ready_node)]
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="The process answers")
 async def livez() -> dict[str, str]:
     """Always 200."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Kernels are compiled and state is loaded", responses={503: {"description": "Not yet"}})
 async def readyz(node: AnyNode, response: Response) -> dict[str, Any]:
     """503 until ready; then 200, with what is halted."""
@@ -43,6 +45,7 @@ async def readyz(node: AnyNode, response: Response) -> dict[str, Any]:
     return {"status": "ready" if node.ready else "starting", "degraded": node.degraded, "halted": halted}
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(node: TheNode) -> Response:
     """Text format 0.0.4."""

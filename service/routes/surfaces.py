@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from bandits.graph import Graph, GraphError
 from service.cells_view import MAX_LIMIT, CellsPage
 from service.graphs import MAX_UPLOAD_BYTES
+from service.hot_routes import check_coding
 from service.node import Node
 from service.problems import Problem, invalid
 from service.rewards import Generation
@@ -67,6 +68,7 @@ async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, 
     content_type = request.headers.get("content-type", "application/octet-stream").split(";")[0]
     if content_type != "application/octet-stream":
         raise Problem(415, f"content type must be application/octet-stream, got {content_type}")
+    check_coding(dict(request.headers.raw))
     if int(request.headers.get("content-length", 0)) > MAX_UPLOAD_BYTES:
         raise _too_large()
     try:

@@ -173,7 +173,7 @@ class TestRefusals:
             patched.setattr(server.node.data.replies, "keep", fail)
             for body in sent:
                 response = server.post(path, body)
-                assert "retry is safe: disk full" in refused(response, 503)["detail"]
+                assert "retry is safe: their file cannot be read or written" in refused(response, 503)["detail"]
                 assert response.headers["retry-after"] == "1"
             assert "event ids" in answered(server.get("/readyz"), 200)["degraded"][0]
             server.recommend(items=["a"], user="u")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.kept_replies import RepliesFull, RepliesUnavailable
 from service.kept_sqlite import EXPIRE_ROWS, SqliteReplies
-from service.sqlite_file import UnusableFile
+from service.sqlite_file import UnusableFile, open_file
 from tests.kept_replies_contract import NOW_US, TTL_US, KeptRepliesContract, kept
 
 
@@ -108,6 +108,18 @@ def test_a_closed_file_is_unavailable(reopen):
     ):
         with pytest.raises(RepliesUnavailable, match="closed"):
             call()
+
+
+def test_a_locked_file_is_waited_for_a_second_at_most(tmp_path, monkeypatch):
+    opened = []
+
+    def noting(*given):
+        opened.append(open_file(*given))
+        return opened[-1]
+
+    monkeypatch.setattr("service.kept_sqlite.open_file", noting)
+    with closing(SqliteReplies(tmp_path / "replies.sqlite")):
+        assert opened[0].execute("PRAGMA busy_timeout").fetchone() == (1000,)
 
 
 def test_a_foreign_or_damaged_file_is_named_and_left_alone(tmp_path):

@@ -49,7 +49,7 @@ def status(headers, path="/v1/recommend", method="POST", keys=KEYS):
         {b"x-api-key": b"decides"},
         {b"ocp-apim-subscription-key": b" decides"},
         {b"authorization": b"Basic ZGVjaWRlcw==", b"x-api-key": b"decides"},
-        {b"authorization": b"Bearer unknown", b"x-api-key": b"decides"},
+        {b"authorization": b"Bearer decides", b"x-api-key": b" decides", b"ocp-apim-subscription-key": b""},
     ],
 )
 def test_a_key_is_found_in_each_header(headers):
@@ -80,6 +80,17 @@ def test_no_key_and_an_unknown_one_are_told_apart_and_not_repeated(headers, says
     assert says in detail
     presented = [value.decode("latin-1").removeprefix("Bearer").strip() for value in headers.values()]
     assert not [value for value in presented if value and value in detail]
+
+
+@pytest.mark.parametrize("other", [b"unknown", b"rules"])
+@pytest.mark.parametrize("known", [b"authorization", b"x-api-key", b"ocp-apim-subscription-key"])
+def test_keys_that_differ_are_refused_whatever_they_may_do(known, other):
+    headers = {b"authorization": b"Bearer " + other, b"x-api-key": other, b"ocp-apim-subscription-key": other}
+    headers[known] = b"Bearer decides" if known == b"authorization" else b"decides"
+    code, detail = status(headers)
+    assert code == 401
+    assert "disagree" in detail
+    assert "decides" not in detail
 
 
 def test_what_was_presented_is_hashed_as_its_bytes():
