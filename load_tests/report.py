@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TypedDict
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from bandits import __version__
+from service.terminal import Terminal
 
 Cell = str | int | float | bool | None
 Rows = Sequence[Mapping[str, Cell]]
@@ -69,7 +69,7 @@ def machine() -> Machine:
 
 def show(document: Document) -> None:
     """Print a document's table and figures on stdout."""
-    console = Console()
+    console = Terminal()
     rows, figures = _folded(document)
     console.print(f"{document['name']}: {document['about']}\n", style="bold", highlight=False, markup=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ def commands() -> dict[str, EntryPoint]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (sys.argv without it) and return its exit status.
 
-    2 bad input or a refused start, one line on stderr; 130 Ctrl-C; a closed pipe ends quietly.
+    2 bad input, a refused start or a standard output that cannot be written, one line on stderr; 130 Ctrl-C; a closed
+    pipe ends quietly.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     status = 0
@@ -49,9 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more when it ends, and would report the pipe then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
+    except OSError as fault:
+        # Commands turn the faults of files that they name into their own line.
+        if fault.filename is not None or fault.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
+            raise
+        _give_up_stdout()
+        print(f"banditd {arguments[0]}: standard output: {fault.strerror}; nothing more is printed", file=sys.stderr)
+        return 2
     return status
+
+
+def _give_up_stdout() -> None:
+    """Let nothing more be written: the interpreter flushes once more when it ends, and would report the fault then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

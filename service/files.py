@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,12 @@ from typing import BinaryIO
 
 @contextmanager
 def whole_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the path's place when the block ends: durably, whole or not at all."""
+    """A file to write to, which takes the path's place when the block ends: durably, whole or not at all.
+
+    Raises OSError, also where the path is a folder or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:

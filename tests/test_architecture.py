@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "load_tests": {"load_tests", "bandits", "offline_eval"},
 }
 """load_tests speaks HTTP; of the service it may use what commands share, see PUBLIC."""
-PUBLIC = {"service.errors"}
+PUBLIC = {"service.errors", "service.terminal"}
 IMPURE = {"socket", "asyncio", "threading", "time", "datetime", "random", "os", "pathlib", "subprocess", "logging"}
 CODE = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 CHANGING = {"decision_id", "receipt", "params_version", "params_age_ms", "id", "propensity"}
-CHANGING |= {"graph_version", "slot_key", "generation"}
+CHANGING |= {"graph_version", "slot_key", "generation", "key", "sha256"}
 """Fields whose values differ from run to run."""
 
 
@@ -43,9 +43,9 @@ def shape(value: object, name: str = "") -> object:
     return type(value).__name__ if name in CHANGING else value
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory):
-    with serve(data=tmp_path_factory.mktemp("data")) as server:
+@pytest.fixture
+def port(tmp_path):
+    with serve(data=tmp_path / "banditd-data") as server:
         yield server.url.rsplit(":", 1)[1]
 
 

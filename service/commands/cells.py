@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from service.client_key import key_headers
 from service.errors import UsageError
 
 HELP = "show what was learned: the sums of every arm and slot"
@@ -53,8 +53,7 @@ def _from_data(args: argparse.Namespace) -> dict[str, Any]:
 def _from_url(args: argparse.Namespace) -> dict[str, Any]:
     import httpx
 
-    key = os.environ.get("BANDITD_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = key_headers()
     document: dict[str, Any] | None = None
     try:
         with httpx.Client(base_url=args.url, headers=headers, timeout=60, trust_env=False) as client:
@@ -91,14 +90,17 @@ def _choose(surface: str | None, names: list[str]) -> str:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
+
+    from service.terminal import Terminal
 
     surface, cells = document["surface"], document["cells"]
-    console = Console()
+    console = Terminal()
     mean = surface["reward"] / surface["impressions"] if surface["impressions"] else 0.0
     console.print(
-        f"surface [bold]{surface['name']}[/]: {surface['impressions']:,} impressions, "
+        f"surface [bold]{escape(surface['name'])}[/]: {surface['impressions']:,} impressions, "
         f"reward {surface['reward']:,.6g}, mean {mean:.4g}; {len(cells):,} cells"
     )
     table = Table("arm", "slot", "feature", box=None, header_style="bold")
@@ -107,7 +109,7 @@ def _print(document: dict[str, Any]) -> None:
     heaviest = sorted(cells, key=lambda cell: -cell["weight_sq_sum"])[:_SHOWN]
     for cell in heaviest:
         sums = (f"{cell[name]:.6g}" for name in ("weight_sq_sum", "weight_sum", "reward_sum"))
-        table.add_row(cell["arm"], str(cell["slot"]), cell["feature"] or "", *sums)
+        table.add_row(Text(cell["arm"]), str(cell["slot"]), Text(cell["feature"] or ""), *sums)
     console.print(table)
     if len(cells) > _SHOWN:
         console.print(f"the {_SHOWN} heaviest of {len(cells):,}; --json gives all", style="dim")

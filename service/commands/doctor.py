@@ -61,14 +61,13 @@ def _of_directory(path: Path) -> list[Check]:
 def _of_server(url: str) -> list[Check]:
     import httpx
 
+    from service.client_key import key_headers
     from service.doctor.checks import examine
     from service.doctor.registry import SERVER
     from service.doctor.server import Server
 
-    key = os.environ.get("BANDITD_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        client = httpx.Client(base_url=url, headers=headers, timeout=10, trust_env=False)
+        client = httpx.Client(base_url=url, headers=key_headers(), timeout=10, trust_env=False)
     except httpx.InvalidURL as fault:
         raise UsageError(f"--url {url}: {fault}") from fault
     with client:

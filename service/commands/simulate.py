@@ -7,12 +7,12 @@ import json
 import sys
 from typing import TypedDict
 
-from rich.console import Console
 from rich.table import Table
 
 from bandits.simulation import WORLDS, Policy, Simulation, Uniform, parse_policy, simulate
 from bandits.simulation.encoding import Encoder
 from service.errors import UsageError
+from service.terminal import Terminal
 
 HELP = "play a policy in a world whose truth is known, and print its regret"
 EXAMPLE = """example:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report))
     else:
-        Console(file=sys.stdout).print(_table(report))
+        Terminal(file=sys.stdout).print(_table(report))
     return 0
 
 

@@ -32,3 +32,13 @@ def test_where_there_is_none_it_says_which_was_looked_for(tmp_path, monkeypatch,
 def test_two_sources_are_one_too_many(data, capsys):
     assert cli.main(["cells", "--data", data, "--url", "http://127.0.0.1:1"]) == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+def test_ids_that_look_like_markup_are_shown_as_they_are(tmp_path, capsys):
+    with running(tmp_path / "data") as server:
+        server.recommend(items=["[/b]", "[bold]x[/bold]"], n=2, features={"[red]": 1.0})
+        server.settle()
+    assert cli.main(["cells", "--data", str(tmp_path / "data")]) == 0
+    shown = capsys.readouterr().out
+    assert "[/b]" in shown
+    assert "[bold]x[/bold]" in shown

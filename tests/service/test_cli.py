@@ -18,6 +18,8 @@ import pytest
 import service.commands
 from service import cli
 from service.errors import UsageError
+from tests.service.harness import running
+from tests.service.processes import command, environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,3 +146,32 @@ def test_every_command_module_is_an_entry_point():
     found = {f"service.commands.{info.name}" for info in pkgutil.iter_modules(service.commands.__path__)}
     commands = {name for name in found if hasattr(importlib.import_module(name), "run")}
     assert {value for value in LISTED.values() if not value.startswith("load_tests.")} == commands
+
+
+def test_a_standard_output_that_is_full_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command("config"), stdout=full, stderr=subprocess.PIPE, text=True, env=environment())
+    assert ended.returncode == 2
+    assert ended.stderr == "banditd config: standard output: No space left on device; nothing more is printed\n"
+
+
+def test_a_table_into_a_closed_pipe_ends_quietly(tmp_path):
+    with running(tmp_path / "data") as server:
+        server.recommend(items=[f"item{i}" for i in range(50)])
+        server.settle()
+    words = command("cells", "--data", str(tmp_path / "data"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        ended = subprocess.run(words, stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment())
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("key", ["ké", "two\nlines"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key, monkeypatch, capsys):
+    monkeypatch.setenv("BANDITD_KEY", key)
+    for name in ("cells", "doctor"):
+        assert cli.main([name, "--url", "http://127.0.0.1:9"]) == 2
+        assert capsys.readouterr().err.endswith(
+            "BANDITD_KEY: must be printable ASCII, as `banditd keys new` prints it\n"
+        )

@@ -216,7 +216,7 @@ def test_entries_that_cannot_be_read_are_counted_and_passed_over(known):
     body = len(receipt).to_bytes(4, "little") + receipt + b"no details"
     log.append([(0, encode_frame([torn, unknown_kind, ENTRY.pack(DECISION, len(body)) + body], TOPIC))])
     log.put([decided(good)])
-    log.append([(0, encode_frame([encode_retire([Retired(7)])], TOPIC))])
+    log.append([(0, encode_frame([encode_retire([Retired(7)], NOW_US)], TOPIC))])
     rows, outcome = exported(log, known)
     assert (len(rows), left(outcome)) == (2, {"malformed": 3})
 

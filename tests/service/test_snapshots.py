@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from service import cli
+from service.files import whole_file
 from service.restore import restore
 from service.snapshots import (
     Snapshot,
@@ -24,6 +25,7 @@ from service.snapshots import (
 from service.stored_files import StoredLog, StoredState
 from tests.bandits.strategies import NOW_US
 from tests.service.directories import change_meta, fill, meta_of, opened, stored, take_snapshot
+from tests.service.harness import running
 from tests.service.logs import decided, decision
 
 
@@ -173,6 +175,19 @@ def test_names_by_default_sort_by_time_and_the_newest_of_this_log_is_found(folde
     assert remedy(folder, topic) == f"run banditd restore {paths[-1]} --data {folder}"
 
 
+def test_the_newest_snapshot_is_the_one_that_stands_furthest_whatever_the_clock_said(folder):
+    (folder / "snapshots").mkdir()
+    ahead = write(folder, default_path(folder, NOW_US + 10**15), created_us=NOW_US + 10**15)
+    with opened(folder, 2) as made:
+        made.put([decided(decision(7))], 1)
+        made.fold()
+    right = default_path(folder, NOW_US)
+    assert sum(p.next for p in write(folder, right).partitions) > sum(p.next for p in ahead.partitions)
+    topic = meta_of(folder).topic
+    assert snapshots_of(folder, topic)[0] == right
+    assert remedy(folder, topic) == f"run banditd restore {right} --data {folder}"
+
+
 def test_a_partition_that_nothing_was_folded_of(tmp_path):
     folder = tmp_path / "data"
     with opened(folder, 2) as made:
@@ -182,3 +197,21 @@ def test_a_partition_that_nothing_was_folded_of(tmp_path):
     assert [(p.next, p.keys) for p in read_header(path).partitions][1] == (0, 0)
     restore(path, tmp_path / "new", NOW_US)
     assert stored(tmp_path / "new", 1) == {}
+
+
+@pytest.mark.parametrize("name", [".", "folder"])
+def test_a_snapshot_takes_the_place_of_a_file_only(name, tmp_path, monkeypatch, capsys):
+    """Nor of a device: /dev/null would be gone for everybody."""
+    with running(tmp_path / "data") as server:
+        server.recommend(items=["a"])
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["snapshot", "--data", "data", "-o", name]) == 2
+    assert "not a regular file; name another file by -o" in capsys.readouterr().err
+
+
+def test_a_file_that_is_written_whole_never_replaces_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"), whole_file(tmp_path / "pipe"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
