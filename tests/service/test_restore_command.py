@@ -292,3 +292,20 @@ def test_a_log_beginning_at_given_offsets(tmp_path):
         assert log.bounds(0) == (7, 8)
     with pytest.raises(ValueError, match="must not exist"):
         SqliteLog.beginning_at(path, topic, [7, 0])
+
+
+def test_without_a_file_the_newest_snapshot_of_the_directory_is_taken(folder, capsys):
+    add(folder, 6)
+    newest = take_snapshot(folder)
+    then = learned(folder)
+    add(folder, 7)
+    assert cli.main(["restore", "--data", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == str(newest)
+    assert learned(folder) == then
+
+
+def test_without_a_file_and_without_a_snapshot_the_line_asks_for_one(folder, tmp_path, capsys):
+    for data, says in ((folder, "keeps no snapshot of its log; name a FILE"), (tmp_path / "none", "name a FILE")):
+        assert cli.main(["restore", "--data", str(data)]) == 2
+        assert capsys.readouterr().err.endswith(f"{says}\n")
+    assert not (tmp_path / "none").exists()
