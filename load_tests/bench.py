@@ -76,7 +76,7 @@ def run_delay_http(quick: bool) -> Result:
 
 
 def run_growth(quick: bool) -> Result:
-    """Memory under half load for 20 minutes after a warm-up of 5, beside the dedupe bits, which grow by design."""
+    """Memory under half load for 20 minutes after a warm-up of 7, beside the dedupe bits, which grow by design."""
     from load_tests.growth import growth
 
     report = growth(minutes=3, warm_up=1, minute_s=2.0, progress=_say) if quick else growth(progress=_say)

@@ -54,7 +54,7 @@ class Report(TypedDict):
 
 def growth(
     minutes: int = 20,
-    warm_up: int = 5,
+    warm_up: int = 7,
     minute_s: float = 60.0,
     requests: int = 20_000,
     progress: Callable[[str], None] = lambda line: None,
