@@ -67,6 +67,14 @@ def test_the_limits_of_the_contract():
     assert (Connection.header_s, Connection.body_s, Connection.max_header_bytes) == (10.0, 30.0, 65_536)
 
 
+def too_slow(raw, deadline):
+    """The answer to who took longer than a deadline, after which the connection ends."""
+    reply = raw.reply()
+    assert (reply.status, reply.closes) == (408, True)
+    assert deadline in reply.problem["detail"]
+    assert raw.rest() == b""
+
+
 @pytest.mark.parametrize("before", [b"", LIVE * 2])
 def test_a_header_that_comes_byte_by_byte(serving, before):
     server = serving(header_s=0.2)
@@ -75,10 +83,7 @@ def test_a_header_that_comes_byte_by_byte(serving, before):
         for _ in range(before.count(b"GET")):
             assert raw.reply().status == 200
         raw.drip(b"GET /livez HTTP/1.1\r\nx: " + b"y" * 100_000, 0.02)
-        reply = raw.reply()
-        assert (reply.status, reply.closes) == (408, True)
-        assert "0.2 s" in reply.problem["detail"]
-        assert raw.rest() == b""
+        too_slow(raw, "0.2 s")
     served(server, "slow_header")
 
 
@@ -99,10 +104,7 @@ def test_a_body_that_comes_byte_by_byte(serving, path, coding):
         whole = post(path, body) if coding == "length" else post(path, chunked(body, 1), CHUNKED)
         raw.send(whole[:200])
         raw.drip(whole[200:], 0.02)
-        reply = raw.reply()
-        assert (reply.status, reply.closes) == (408, True)
-        assert "0.2 s" in reply.problem["detail"]
-        assert raw.rest() == b""
+        too_slow(raw, "0.2 s")
     served(server, "slow_body")
 
 
