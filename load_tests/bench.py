@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from bandits.errors import UsageError
 from load_tests.report import Cell, Document, Result, Rows, machine, show, write
-from service.errors import UsageError
 
 HELP = "measure this version and write the tables down"
 EXAMPLE = """example:

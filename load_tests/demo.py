@@ -15,13 +15,13 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.live import Live
 
+from bandits.errors import UsageError
 from bandits.simulation import WORLDS
 from load_tests.client import Client
 from load_tests.demo_meter import EXPLORED_BELOW, Meter
 from load_tests.demo_view import ABOUT, WINDOW, panel, plain_line, summary
 from load_tests.server import ServerFailed, serve
 from load_tests.traffic import RequestFailed, Traffic
-from service.errors import UsageError
 
 HELP = "watch a server learn: simulated traffic over HTTP with a live display"
 EXAMPLE = f"""The figures are of the last {WINDOW:,} requests. p99: of the recommendations, as the client sees them.

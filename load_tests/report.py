@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bandits import __version__
-from service.terminal import Terminal
+from bandits.terminal import Terminal
 
 Cell = str | int | float | bool | None
 Rows = Sequence[Mapping[str, Cell]]

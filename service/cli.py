@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import NoReturn
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 
 __all__ = ["UsageError", "commands", "main"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 
 
 def key_headers() -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.kept_sqlite import SqliteReplies
 from service.log_sqlite import SqliteLog
 from service.sqlite_file import UnusableFile

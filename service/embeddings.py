@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bandits.errors import UsageError
 from bandits.names import printable_id
-from service.errors import UsageError
 
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 

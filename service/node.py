@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bandits.errors import UsageError
 from bandits.graph import Graph
 from bandits.kernels.fold import COUNTERS
 from bandits.records import encode_frame
@@ -23,7 +24,6 @@ from service.awaited import Awaited
 from service.cells_view import Learned, surface_totals
 from service.data_directory import DataDirectory
 from service.decision_ids import DecisionIds
-from service.errors import UsageError
 from service.event_ids import EventIds
 from service.feedback import Feedback
 from service.graphs import GraphFiles

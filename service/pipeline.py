@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.log import Appended, LogUnavailable, OutOfRange
 from service.log_sqlite import SqliteLog
 from service.metrics import Metrics

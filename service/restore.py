@@ -9,9 +9,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bandits.errors import UsageError
 from bandits.records import FOLD_VERSION
 from service.data_directory import owning
-from service.errors import UsageError
 from service.files import replace_file, sync_folder, whole_file
 from service.log_sqlite import SqliteLog
 from service.snapshots import FOLDER, SUFFIX, Snapshot, SnapshotError, utc_name

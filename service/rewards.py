@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bandits.errors import UsageError
 from bandits.names import WEIGHT_UNIT, name_hash32
-from service.errors import UsageError
 from service.files import replace_file
 from service.settings.surface import RewardSettings, reward_scale
 

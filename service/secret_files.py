@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 
 SECRET_BYTES = 32
 

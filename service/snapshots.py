@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from bandits.errors import UsageError
 from bandits.mirror import Meta, encode_meta
 from bandits.records import FOLD_VERSION
-from service.errors import UsageError
 from service.files import whole_file
 from service.store import META_KEY
 from service.store_sqlite import SqliteStore

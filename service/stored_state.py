@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from bandits.cells import CellTable, decode
+from bandits.errors import UsageError
 from bandits.mirror import Mirror, decode_meta
 from bandits.records import RecordError
 from bandits.tombstones import stale_keys
 from service.cells_view import Learned
-from service.errors import UsageError
 from service.log import OutOfRange
 from service.log_sqlite import SqliteLog
 from service.sqlite_file import UnusableFile, stored_partitions

@@ -16,8 +16,7 @@ MAY_IMPORT = {
     "offline_eval": {"offline_eval", "bandits"},
     "load_tests": {"load_tests", "bandits", "offline_eval"},
 }
-"""load_tests speaks HTTP; of the service it may use what commands share, see PUBLIC."""
-PUBLIC = {"service.errors", "service.terminal"}
+"""load_tests speaks HTTP."""
 IMPURE = {"socket", "asyncio", "threading", "time", "datetime", "random", "os", "pathlib", "subprocess", "logging"}
 CODE = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
@@ -37,7 +36,7 @@ def test_imports_point_down(path):
     package = path.relative_to(ROOT).parts[0]
     ours = {name for name in imports(path) if name.split(".")[0] in PACKAGES}
     up = {name for name in ours if name.split(".")[0] not in MAY_IMPORT[package]}
-    assert up <= (PUBLIC if package == "load_tests" else set())
+    assert up <= set()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "bandits").rglob("*.py")), ids=lambda path: path.name)

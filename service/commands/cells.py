@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bandits.errors import UsageError
 from service.client_key import key_headers
-from service.errors import UsageError
 
 HELP = "show what was learned: the sums of every arm and slot"
 EXAMPLE = "banditd cells --data ./banditd-data --json"
@@ -94,7 +94,7 @@ def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from service.terminal import Terminal
+    from bandits.terminal import Terminal
 
     surface, cells = document["surface"], document["cells"]
     console = Terminal()

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

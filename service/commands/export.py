@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bandits.errors import UsageError
 from service.commands.flags import add_server_flags, load_settings
-from service.errors import UsageError
 
 if TYPE_CHECKING:
     from service.export.run import Progress

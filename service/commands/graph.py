@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bandits.errors import UsageError
 from bandits.graph import Graph, GraphError
 from bandits.graph_build import build, uses_minibatch
 from service.embeddings import Embeddings, read_embeddings
-from service.errors import UsageError
 
 HELP = "build the graph of a surface: clusters of users and the best items of each"
 

@@ -7,7 +7,7 @@ import json
 import secrets
 from hashlib import sha256
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.settings import Key, KeySettings, members, toml
 
 HELP = "make an API key"

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 
 HELP = "put the state of a data directory back to a snapshot"
 EXAMPLE = """example:

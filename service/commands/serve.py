@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 
 HELP = "answer recommendation requests over HTTP and learn from their feedback"
 EXAMPLE = "banditd serve --port 8080 --data ./banditd-data"

@@ -9,10 +9,10 @@ from typing import TypedDict
 
 from rich.table import Table
 
+from bandits.errors import UsageError
 from bandits.simulation import WORLDS, Policy, Simulation, Uniform, parse_policy, simulate
 from bandits.simulation.encoding import Encoder
-from service.errors import UsageError
-from service.terminal import Terminal
+from bandits.terminal import Terminal
 
 HELP = "play a policy in a world whose truth is known, and print its regret"
 EXAMPLE = """example:

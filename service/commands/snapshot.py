@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 
 HELP = "copy the learned state to one file, from which it can be restored"
 EXAMPLE = """example:

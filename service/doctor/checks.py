@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.sqlite_file import UnusableFile
 
 T = TypeVar("T")

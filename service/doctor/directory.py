@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.rewards import Generations
 from service.snapshots import Snapshot, SnapshotError, snapshots_of
 from service.stored_files import StoredLog, StoredState

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bandits.errors import UsageError
 from bandits.own_log import Row
 from bandits.records import RecordError, frame_topic
-from service.errors import UsageError
 from service.export.frames import Frames
 from service.export.index import Index, join
 from service.export.rows import RowMaker

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from bandits.errors import UsageError
 from bandits.own_log import Row
-from service.errors import UsageError
 from service.export.own_jsonl import OwnJsonLines
 from service.export.own_parquet import OwnParquet
 from service.files import whole_file

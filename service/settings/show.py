@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.settings.keys import Key
 
 HIDDEN = "***"

@@ -13,8 +13,8 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from bandits.errors import UsageError
 from bandits.graph_file import digest
-from service.errors import UsageError
 from tests.bandits.graphs import graph as small_graph
 from tests.bandits.graphs import parts
 from tests.service.harness import answered, refused, running

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from bandits.errors import UsageError
 from bandits.mirror import Mirror
 from bandits.records import DECISION, Entry, encode_frame
-from service.errors import UsageError
 from tests.bandits.graphs import graph as make_graph
 from tests.bandits.strategies import DETAILS, NOW_US, TTL_US, encode_entry
 from tests.bandits.test_mirror import one_decision

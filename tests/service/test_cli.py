@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 import service.commands
+from bandits.errors import UsageError
 from service import cli
-from service.errors import UsageError
 from tests.service.harness import running
 from tests.service.processes import command, environment
 

@@ -10,10 +10,10 @@ from collections import namedtuple
 
 import pytest
 
+from bandits.errors import UsageError
 from bandits.records import ENTRY_RECEIPT_AT, FRAME, encode_frame
 from service import cli
 from service.data_directory import owned, owning
-from service.errors import UsageError
 from service.secret_files import secret
 from service.snapshots import read_header
 from tests.bandits.strategies import NOW_US, encode_entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.updater import Halt
 from tests.bandits.graphs import graph as small_graph
 from tests.service.harness import answered, refused, running

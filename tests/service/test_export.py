@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.errors import UsageError
 from bandits.names import arm_key
 from bandits.records import (
     DECISION,
@@ -28,7 +29,6 @@ from bandits.records import (
     encode_receipt,
     encode_retire,
 )
-from service.errors import UsageError
 from tests.bandits.strategies import NOW_US, TTL_US
 from tests.service.exporting import CLICK_STARS, TOTALS, exported, generations, left
 from tests.service.logs import TOPIC, ListLog, decided, decision

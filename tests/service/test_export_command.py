@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bandits.errors import UsageError
 from bandits.own_log import SCHEMA
 from service import cli
-from service.errors import UsageError
 from service.export.writers import opened
 from service.settings import RewardSettings
 from tests.bandits.test_own_log import ROW

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from service.errors import UsageError
+from bandits.errors import UsageError
 from service.files import replace_file
 from service.secret_files import SECRET_BYTES, secret
 

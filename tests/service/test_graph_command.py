@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bandits.errors import UsageError
 from bandits.graph import Graph
 from service.cli import Parser
 from service.commands import graph as command
 from service.embeddings import read_embeddings
-from service.errors import UsageError
 
 VECTORS = [[1.0, 0.0], [1.0, 0.2], [-1.0, 0.0], [-1.0, -0.2]]
 IDS = ["a", "b", "c", "d"]

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from bandits.errors import UsageError
 from bandits.tables import GraphTable
-from service.errors import UsageError
 from service.graphs import GraphFiles
 from tests.bandits.graphs import graph as small_graph
 from tests.bandits.graphs import parts

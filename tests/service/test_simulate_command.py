@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from bandits.errors import UsageError
 from service.commands import simulate
-from service.errors import UsageError
 
 
 def run(*arguments: str) -> int:
