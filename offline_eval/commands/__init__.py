@@ -1,0 +1,1 @@
+"""commands of off-policy evaluation."""

@@ -1,0 +1,1 @@
+"""diagnostics of off-policy evaluation."""

@@ -1,0 +1,1 @@
+"""estimators of off-policy evaluation."""

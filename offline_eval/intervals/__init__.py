@@ -1,0 +1,1 @@
+"""intervals of off-policy evaluation."""
