@@ -82,6 +82,8 @@ class Chunk:
     rewards       raw rewards by name, float64 (m,) with NaN where missing (satisfaction, revenue of an ad-load log)
     segments      columns to slice diagnostics by, by name: position, mode, policy, hour, ..
     left_out      rows read but left out, by reason: {"exploit mode": 12, "no reward yet": 3}
+    index         int64 (m,)    0-based number of each row in its file, those left out counted; `place` may count lines
+    declared      ids that the file declares to be all actions (obp: 0 .. n_actions - 1); empty: none declared
     """
 
     place: Place
@@ -99,6 +101,8 @@ class Chunk:
     rewards: Mapping[str, F64] = field(default_factory=dict)
     segments: Mapping[str, Ids] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    index: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    declared: Sequence[Id] = ()
 
     def __len__(self) -> int:
         return len(self.reward)
