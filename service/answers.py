@@ -1,4 +1,4 @@
-"""Replies to recommend requests as they are sent: JSON, and one decision per event id."""
+"""Replies to requests for decisions as they are sent: JSON, and one decision per event id."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
+from service.decisions import Decisions, Prepared, Sealed
 from service.decoding import explained
 from service.event_ids import EventIds
 from service.kept_replies import Key
 from service.problems import Problem
-from service.recommender import Prepared, Recommender, Sealed
-from service.schemas import RecommendRequest, encode
+from service.schemas import AdLoadRequest, RecommendRequest, encode
+from service.surface import Surface
 
 BATCH_BREATH = 32
 """Requests of a batch answered before other connections get their turn."""
@@ -31,22 +33,36 @@ class Refused:
     fault: Exception
 
 
-class Answers:
+R = TypeVar("R", bound=RecommendRequest | AdLoadRequest)
+Asked = TypeVar("Asked", bound=RecommendRequest | AdLoadRequest, contravariant=True)
+
+
+class Drawer(Protocol[Asked]):
+    """Draws what one route answers with."""
+
+    def surface(self, name: str | None) -> Surface:
+        """The surface that a request names, or the default one; Problem where this route does not serve it."""
+
+    def prepare(self, request: Asked) -> Prepared:
+        """A decision that is not logged yet. Raises Problem, leaving no trace."""
+
+
+class Answers(Generic[R]):
     """Draws, keeps and logs, in this order where there is an event id; used on the event loop's thread."""
 
-    def __init__(self, recommender: Recommender, event_ids: EventIds) -> None:
-        self._recommender, self._event_ids = recommender, event_ids
+    def __init__(self, drawer: Drawer[R], decisions: Decisions, event_ids: EventIds) -> None:
+        self._drawer, self._decisions, self._event_ids = drawer, decisions, event_ids
 
-    async def one(self, request: RecommendRequest | Refused) -> bytes:
+    async def one(self, request: R | Refused) -> bytes:
         """The reply to a request. Raises Problem."""
         (reply,) = await self._replies([request], "")
         return reply
 
-    async def batch(self, requests: Sequence[RecommendRequest | Refused]) -> list[bytes]:
+    async def batch(self, requests: Sequence[R | Refused]) -> list[bytes]:
         """The reply to each request; Problem, with nothing kept or logged, where any of them is refused."""
         return await self._replies(requests, "requests")
 
-    async def _replies(self, requests: Sequence[RecommendRequest | Refused], path: str) -> list[bytes]:
+    async def _replies(self, requests: Sequence[R | Refused], path: str) -> list[bytes]:
         keys = [self._key(request, path, i) for i, request in enumerate(requests)]
         async with self._event_ids.hold([key for key in keys if key is not None]) as kept:
             named: dict[Key, Prepared] = {}
@@ -59,21 +75,21 @@ class Answers:
                 if i % BATCH_BREATH == BATCH_BREATH - 1:
                     await asyncio.sleep(0)
             if named:
-                kept |= await self._keep({key: self._recommender.seal(one) for key, one in named.items()})
-            sent = {i: encode(self._recommender.commit(one)) for i, one in plain.items()}
+                kept |= await self._keep({key: self._decisions.seal(one) for key, one in named.items()})
+            sent = {i: encode(self._decisions.commit(one)) for i, one in plain.items()}
             return [sent[i] if key is None else kept[key] for i, key in enumerate(keys)]
 
-    def _key(self, request: RecommendRequest | Refused, path: str, i: int) -> Key | None:
+    def _key(self, request: R | Refused, path: str, i: int) -> Key | None:
         if request.event_id is None:
             return None
         with _at(path, i):
-            return self._event_ids.key(request.surface, request.event_id)
+            return self._event_ids.key(self._drawer.surface(request.surface).name, request.event_id)
 
-    async def _prepare(self, request: RecommendRequest | Refused, path: str, i: int) -> Prepared:
+    async def _prepare(self, request: R | Refused, path: str, i: int) -> Prepared:
         with _at(path, i):
             if isinstance(request, Refused):
                 raise await explained(request.body, request.fault) from request.fault
-            return self._recommender.prepare(request)
+            return self._drawer.prepare(request)
 
     async def _keep(self, sealed: dict[Key, Sealed]) -> dict[Key, bytes]:
         """Keep the replies, then log the decisions of those that hold; what others kept meanwhile holds instead."""
@@ -82,13 +98,13 @@ class Answers:
             holding = await self._event_ids.keep(own)
         except Problem:
             for one in sealed.values():
-                self._recommender.withdraw(one)
+                self._decisions.withdraw(one)
             raise
         for key, one in sealed.items():
             if holding[key] == own[key]:
-                self._recommender.log(one)
+                self._decisions.log(one)
             else:
-                self._recommender.withdraw(one)
+                self._decisions.withdraw(one)
         return holding
 
 

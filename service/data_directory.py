@@ -1,4 +1,4 @@
-"""The folder of an embedded server: log, state, secrets and graphs, with one owner at a time."""
+"""The folder of an embedded server: log, state, secrets, graphs and policies, with one owner at a time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ class DataDirectory:
         self._lock = take(path)
         self.path = path
         self.graphs = path / "graphs"
-        self.graphs.mkdir(exist_ok=True)
+        self.policies = path / "policies"
+        for folder in (self.graphs, self.policies):
+            folder.mkdir(exist_ok=True)
         with ExitStack() as opened:
             opened.callback(os.close, self._lock)
             try:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from service.node import Node
 from service.problems import Problem, invalid, problem_response
 from service.schemas import (
     Accepted,
+    AdLoadRequest,
     EventKey,
     FeedbackRequest,
     RawBatch,
@@ -35,6 +36,7 @@ Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+T = TypeVar("T")
 Handler = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]
 
 SINGLE = frozenset(
@@ -60,11 +62,13 @@ class HotRoutes:
         self._routes: dict[str, tuple[Handler, int]] = {
             "/v1/recommend": (self._recommend, json_limit),
             "/v1/recommend/batch": (self._recommend_batch, batch_limit),
+            "/v1/ad-load": (self._ad_load, json_limit),
             "/v1/feedback": (self._feedback, batch_limit),
         }
         self._seconds = {path: _observer(self._metrics, path) for path in self._routes}
         self._admit = Loopback(server).admit
         self._decode_recommend = msgspec.json.Decoder(RecommendRequest).decode
+        self._decode_ad_load = msgspec.json.Decoder(AdLoadRequest).decode
         self._decode_batch = msgspec.json.Decoder(RecommendBatch).decode
         self._decode_raw_batch = msgspec.json.Decoder(RawBatch).decode
         self._decode_event_key = msgspec.json.Decoder(EventKey).decode
@@ -122,10 +126,16 @@ class HotRoutes:
         await send({"type": "http.response.body", "body": content})
 
     async def _recommend(self, body: bytes, started: float) -> tuple[int, bytes]:
-        request = self._read(body)
+        request = self._read(self._decode_recommend, body)
         if isinstance(request, RecommendRequest) and request.event_id is None:
             return 200, encode(self._node.recommender.decide(request))
         return 200, await self._node.answers.one(request)
+
+    async def _ad_load(self, body: bytes, started: float) -> tuple[int, bytes]:
+        request = self._read(self._decode_ad_load, body)
+        if isinstance(request, AdLoadRequest) and request.event_id is None:
+            return 200, encode(self._node.ad_loads.decide(request))
+        return 200, await self._node.ad_load_answers.one(request)
 
     async def _recommend_batch(self, body: bytes, started: float) -> tuple[int, bytes]:
         requests: Sequence[RecommendRequest | Refused]
@@ -136,10 +146,10 @@ class HotRoutes:
         replies = await self._node.answers.batch(requests)
         return 200, b'{"decisions":[' + b",".join(replies) + b"]}"
 
-    def _read(self, body: bytes) -> RecommendRequest | Refused:
+    def _read(self, decode: Callable[[bytes], T], body: bytes) -> T | Refused:
         """A request, or one that is wrong, with its event id where it has one that can be read."""
         try:
-            return self._decode_recommend(body)
+            return decode(body)
         except FAULTS as fault:
             try:
                 named = self._decode_event_key(body)
@@ -149,10 +159,10 @@ class HotRoutes:
 
     async def _read_each(self, body: bytes, fault: Exception) -> list[RecommendRequest | Refused]:
         """The requests of a batch that is wrong; its problem where event ids cannot mend that."""
-        requests = []
+        requests: list[RecommendRequest | Refused] = []
         try:
             for i, one in enumerate(self._decode_raw_batch(body).requests):
-                requests.append(self._read(bytes(one)))
+                requests.append(self._read(self._decode_recommend, bytes(one)))
                 if i % BATCH_BREATH == BATCH_BREATH - 1:
                     await asyncio.sleep(0)
         except FAULTS:

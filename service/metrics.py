@@ -26,7 +26,7 @@ class Metrics:
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
-        self.decisions = counter("banditd_decisions_total", "Slates answered", ("surface", "mode"))
+        self.decisions = counter("banditd_decisions_total", "Slates and ad loads answered", ("surface", "mode"))
         self.event_count = counter("banditd_events_total", "Events in the log", ("kind",))
         self.request_seconds = histogram("banditd_request_seconds", "Time of a request", ("route",), buckets=_REQUEST_S)
         self.feedback_to_score = histogram(
@@ -37,6 +37,11 @@ class Metrics:
         self.lag = gauge("banditd_log_lag", "Frames of the log not folded yet", ("partition",))
         self.nolearn_count = counter("banditd_nolearn_total", "Decisions answered but not logged", ("reason",))
         self.event_id_count = counter("banditd_event_ids_total", "Event ids by what came of them", ("outcome",))
+        self.policy_feature_count = counter(
+            "banditd_policy_features_total",
+            "Features of ad-load requests the policy could not use",
+            ("surface", "what"),
+        )
         self.refused = counter("banditd_refused_total", "Requests refused", ("status",))
         self.connections = gauge("banditd_connections", "Open connections")
         self.connections_closed = counter("banditd_connections_closed_total", "Connections closed", ("reason",))
@@ -74,6 +79,11 @@ class Metrics:
     def event_ids(self, outcome: str, n: int) -> None:
         if n:
             self.event_id_count.labels(outcome).inc(n)
+
+    def policy_features(self, surface: str, missing: int, unknown: int) -> None:
+        for what, n in (("missing", missing), ("unknown", unknown)):
+            if n:
+                self.policy_feature_count.labels(surface, what).inc(n)
 
     def clipped(self, surface: str) -> None:
         self.clipped_count.labels(surface).inc()

@@ -17,13 +17,16 @@ from bandits.errors import UsageError
 from bandits.graph import Graph
 from bandits.kernels.fold import COUNTERS
 from bandits.records import encode_frame
+from bandits.sampling import Uniforms
 from bandits.tables import GraphTable
 from bandits.warm import warm
+from service.ad_load_decisions import AdLoadDecisions
 from service.answers import Answers
 from service.awaited import Awaited
 from service.cells_view import Learned, surface_totals
 from service.data_directory import DataDirectory
 from service.decision_ids import DecisionIds
+from service.decisions import Decisions
 from service.event_ids import EventIds
 from service.feedback import Feedback
 from service.graphs import GraphFiles
@@ -31,6 +34,7 @@ from service.log import Appended, LogUnavailable
 from service.log_writer import LogWriter
 from service.metrics import Metrics
 from service.pipeline import Pipeline
+from service.policies import PolicyFiles
 from service.receipts import Signer
 from service.recommender import Recommender
 from service.replica import Changes, Replica
@@ -121,7 +125,7 @@ class Node:
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         chosen, data = self.settings.server, self.data
         self.generations = Generations(data.path / "generations.json")
-        self.graph_files = GraphFiles(data.graphs)
+        self.graph_files, self.policy_files = GraphFiles(data.graphs), PolicyFiles(data.policies)
         self.updaters = [
             Updater(data.log, data.store, partition, newest_snapshot=lambda: remedy(data.path, data.log.topic_id))
             for partition in range(chosen.partitions)
@@ -133,6 +137,7 @@ class Node:
         for name, surface in self.surfaces.items():
             try:
                 graph = self.graph_files.current(name)
+                self.policy_files.serve_kept(surface)
             except ValueError as fault:
                 raise UsageError(str(fault)) from fault
             if graph is not None:
@@ -142,7 +147,7 @@ class Node:
         self.retirement = Retirement(
             data.log,
             self.generations,
-            self.graph_files,
+            [self.graph_files, self.policy_files],
             self.surfaces,
             lambda: self.replica.cells,
             self.metrics,
@@ -177,9 +182,7 @@ class Node:
             on_commit=self.pipeline.committed,
             observe_commit_s=self.metrics.commit_seconds.observe,
         )
-        self.recommender = Recommender(
-            self.surfaces,
-            self.replica,
+        decisions = Decisions(
             self.writer,
             signer,
             DecisionIds(chosen.partitions, idle_us=self.settings.receipts.ttl_s * 10**6),
@@ -187,13 +190,17 @@ class Node:
             n_partitions=chosen.partitions,
             user_key=user_key,
             ttl_s=self.settings.receipts.ttl_s,
-            age_s=lambda: self.pipeline.age_s,
-            rng=np.random.default_rng(random_bytes.randbits(128)),
         )
+        uniforms = Uniforms(np.random.default_rng(random_bytes.randbits(128)))
+        self.recommender = Recommender(
+            self.surfaces, self.replica, decisions, age_s=lambda: self.pipeline.age_s, uniforms=uniforms
+        )
+        self.ad_loads = AdLoadDecisions(self.surfaces, self.replica, decisions, self.metrics, uniforms=uniforms)
         self.event_ids = EventIds(
             data.replies, self.metrics, surfaces=list(self.surfaces), ttl_s=self.settings.receipts.event_ttl_s
         )
-        self.answers = Answers(self.recommender, self.event_ids)
+        self.answers = Answers(self.recommender, decisions, self.event_ids)
+        self.ad_load_answers = Answers(self.ad_loads, decisions, self.event_ids)
         self.feedback = Feedback(
             signer,
             self.writer,
@@ -318,6 +325,8 @@ class Node:
             },
             "rewards": surface.rewards.generation_spec,
             "graph_version": None if graph is None else graph.graph.version,
+            "policy_version": None if surface.ad_load is None else surface.ad_load.version,
+            **({} if surface.ad_load is None else {"ad_load": surface.ad_load.describe()}),
             "generations": [g.key for g in surface.generations],
             "arms": len(surface.arms),
             **surface_totals(self.replica.totals, surface.name, surface.generations),

@@ -7,21 +7,31 @@ from typing import Any
 
 import msgspec
 
-from service.schemas import Accepted, Decision, Decisions, FeedbackRequest, RecommendBatch, RecommendRequest
+from service.schemas import (
+    Accepted,
+    AdLoadDecision,
+    AdLoadRequest,
+    Decision,
+    Decisions,
+    FeedbackRequest,
+    RecommendBatch,
+    RecommendRequest,
+)
 from service.security import HEADERS, OPEN
 
 _REF = "#/components/schemas/{name}"
 _EVERYWHERE = (400, 403, 408, 413, 421, 431)
 """Faults of a connection and of its headers."""
 _ROUTES: dict[str, tuple[str, type, str, type, tuple[int, ...]]] = {
-    "/v1/recommend": ("Draw a slate", RecommendRequest, "200", Decision, (404, 415, 422, 503)),
+    "/v1/recommend": ("Draw a slate", RecommendRequest, "200", Decision, (404, 409, 415, 422, 503)),
     "/v1/recommend/batch": (
         "Draw up to 1,024 slates",
         RecommendBatch,
         "200",
         Decisions,
-        (404, 415, 422, 503),
+        (404, 409, 415, 422, 503),
     ),
+    "/v1/ad-load": ("Draw an ad load", AdLoadRequest, "200", AdLoadDecision, (404, 409, 415, 422, 503)),
     "/v1/feedback": (
         "Report impressions and rewards",
         FeedbackRequest,
@@ -59,7 +69,9 @@ def _refuse_in_our_form(made: dict[str, Any]) -> None:
     for name in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(name, None)
     for path, operations in made["paths"].items():
-        statuses = (404, 422, 503) if "{surface}" in path else (503,)
+        statuses: tuple[int, ...] = (404, 422, 503) if "{surface}" in path else (503,)
+        if "put" in operations:
+            statuses += (409, 415)
         for operation in operations.values():
             operation["responses"] |= {str(status): _refused("Refused") for status in (*_EVERYWHERE, *statuses)}
 

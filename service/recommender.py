@@ -2,78 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 
 from bandits.records import (
     DEFERRED,
-    ENTRY_RECEIPT_AT,
     MAX_DECISION_KEYS,
-    MAX_ENTRY_BYTES,
-    MAX_RECEIPT_BYTES,
-    NOLEARN,
     NULL_PROPENSITY,
     Details,
     Position,
-    Receipt,
     ReceiptContext,
-    encode_decision,
-    encode_receipt,
-    entry_keys,
-    set_ordinal,
 )
 from bandits.sampling import Sampler, Uniforms
 from bandits.tables import GraphTable, Scored
-from service.decision_ids import DecisionIds
-from service.log_writer import LogWriter
-from service.metrics import Metrics
-from service.partitions import partition_of
-from service.problems import invalid
-from service.receipts import Signer
+from service.decisions import MAX_LOGGED_DISTRIBUTION, Decisions, Prepared
+from service.problems import Problem, invalid
 from service.replica import Replica
 from service.schemas import Contribution, Decision, RecommendRequest, ServedItem
-from service.surface import Candidates, Surface, unknown_surface
+from service.surface import Candidates, Surface, check_user, unknown_surface
 
 DEFAULT_N = 10
-MAX_LOGGED_DISTRIBUTION = 64
-MAX_UNLEARNED_ARMS = 200_000
-"""No server serves half as many new arms before the fold has learned of them."""
 _GREEDY, _UNIFORM = Sampler("greedy"), Sampler("uniform")
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A drawn slate of which nothing is logged yet.
-
-    encoded, entry   receipt and log entry, whose ordinal is given by commit
-    decision         the reply, whose receipt is sealed by commit
-    """
-
-    surface: Surface
-    receipt: Receipt
-    encoded: bytes
-    entry: bytes
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A decision whose receipt is sealed before its entry is logged.
-
-    ordinal, entry   None, and empty, where nothing is learned from it, as the receipt says
-    """
-
-    prepared: Prepared
-    ordinal: int | None
-    entry: bytes
-
-    @property
-    def decision(self) -> Decision:
-        return self.prepared.decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,42 +39,36 @@ class _Slate:
 class Recommender:
     """Answers requests on the thread that scores.
 
-    ttl_s    lifetime of receipts
-    age_s    seconds since the tables were last known to be current
-    rng      where all exploration comes from
+    age_s      seconds since the tables were last known to be current
+    uniforms   where all exploration comes from
     """
 
     def __init__(
         self,
         surfaces: Mapping[str, Surface],
         replica: Replica,
-        writer: LogWriter,
-        signer: Signer,
-        ids: DecisionIds,
-        metrics: Metrics,
+        decisions: Decisions,
         *,
-        n_partitions: int,
-        user_key: bytes,
-        ttl_s: int,
         age_s: Callable[[], float],
-        rng: np.random.Generator,
+        uniforms: Uniforms,
     ) -> None:
-        self._surfaces, self._replica, self._writer, self._signer = surfaces, replica, writer, signer
-        self._ids, self._metrics, self._user_key, self._ttl_us = ids, metrics, user_key, ttl_s * 10**6
-        self._uniforms = Uniforms(rng)
-        self._n_partitions = n_partitions
+        self._surfaces, self._replica, self._decisions = surfaces, replica, decisions
+        self._uniforms, self._age_s = uniforms, age_s
         self._default = next(iter(surfaces))
-        self._age_s = age_s
-        self._withdrawn: dict[tuple[int, int], list[int]] = {}
+
+    def surface(self, name: str | None) -> Surface:
+        """The surface that a request names; Problem for an unknown one, or one that serves no slates."""
+        found = self._surfaces.get(self._default if name is None else name)
+        if found is None:
+            raise unknown_surface(str(name))
+        if found.ad_load is not None:
+            raise Problem(409, f"surface {found.name!r} serves ad loads: ask POST /v1/ad-load, or name another surface")
+        return found
 
     def _check(self, request: RecommendRequest) -> tuple[Surface, Candidates, int]:
         """Surface, candidates and number of served items."""
-        name = self._default if request.surface is None else request.surface
-        surface = self._surfaces.get(name)
-        if surface is None:
-            raise unknown_surface(name)
-        if request.user is not None and not request.user.isprintable():
-            raise invalid("user", f"must be 1 to 128 printable characters, got {request.user!r}")
+        surface = self.surface(request.surface)
+        check_user(request.user)
         found = surface.candidates(request, self._replica.cells)
         n = min(DEFAULT_N if request.n is None else request.n, found.scored.item.size)
         self._check_keys(n, found)
@@ -131,52 +76,22 @@ class Recommender:
 
     def decide(self, request: RecommendRequest) -> Decision:
         """Draw a slate and log it; Problem, leaving no trace, where the request is wrong."""
-        return self.commit(self.prepare(request))
+        prepared = self.prepare(request)
+        self._decisions.commit(prepared)
+        return prepared.decision  # type: ignore[return-value]
 
     def prepare(self, request: RecommendRequest) -> Prepared:
         """Draw a slate; Problem where the request is wrong. Leaves no trace until it is committed."""
         surface, found, n = self._check(request)
-        name = surface.name
-        now_us = time.time_ns() // 1000
-        partition = (
-            self._ids.next_partition() if request.user is None else partition_of(request.user, self._n_partitions)
-        )
-        n_bits = 1 + n * (1 + len(surface.rewards.hashes))
-        decision = self._ids.take(partition, n_bits, now_us)
-        mode = surface.mode(request.user, str(decision).encode(), self._user_key)
-        if mode == "exploit":
+        begun = self._decisions.begin(surface, request.user, n)
+        if begun.mode == "exploit":
             found.scored.score = found.scored.mean
-        slate = self._draw(surface, found.scored, mode, n)
-        receipt = Receipt(
-            decision.boot,
-            decision.hour,
-            partition,
-            decision.bit,
-            0,
-            now_us,
-            now_us + self._ttl_us,
-            surface.hashed.totals if found.table is None else found.table.totals,
-            name,
-            surface.rewards.hashes,
-            self._contexts(found),
-            self._positions(surface, found, slate),
-            DEFERRED if request.deferred else 0,
-        )
-        encoded = encode_receipt(receipt)
-        if len(encoded) > MAX_RECEIPT_BYTES:
-            raise invalid(
-                "n", f"receipt would have {len(encoded)} bytes, at most {MAX_RECEIPT_BYTES}: ask for fewer items"
-            )
-        entry = encode_decision(encoded, self._details(surface, request, found, slate, mode))
-        if len(entry) > MAX_ENTRY_BYTES:
-            raise invalid(
-                "items", f"log entry would have {len(entry)} bytes, at most {MAX_ENTRY_BYTES}: send fewer items"
-            )
+        slate = self._draw(surface, found.scored, begun.mode, n)
         reply = Decision(
-            str(decision),
-            name,
-            _policy(surface, mode),
-            mode,  # type: ignore[arg-type]
+            str(begun.id),
+            surface.name,
+            surface.policy(begun.mode),
+            begun.mode,
             self._served(surface, found, slate, bool(request.explain)),
             "",
             found.scored.item.size,
@@ -184,83 +99,17 @@ class Recommender:
             int(1000 * self._age_s()),
             **({} if surface.graph is None else {"graph_version": surface.graph.graph.version}),
         )
-        return Prepared(surface, receipt, encoded, entry, reply)
-
-    def commit(self, prepared: Prepared) -> Decision:
-        """Queue the decision's entry and seal its receipt; where it cannot be learned the receipt says so."""
-        receipt, decision = prepared.receipt, prepared.decision
-        encoded, entry = bytearray(prepared.encoded), bytearray(prepared.entry)
-        ordinal = self._ids.ordinal(receipt.boot, receipt.partition)
-        set_ordinal(encoded, 0, ordinal)
-        set_ordinal(entry, ENTRY_RECEIPT_AT, ordinal)
-        reason = self._full(prepared.surface, receipt)
-        if not reason:
-            if self._writer.offer(receipt.partition, bytes(entry), entry_keys(receipt.positions, receipt.contexts)):
-                self._ids.logged(receipt.boot, receipt.partition)
-                prepared.surface.served(_arms(receipt))
-                if _is_near_max_arms(prepared.surface):
-                    prepared.surface.arms.update(_arms(receipt))
-            else:
-                reason = "log_queue"
-        if reason:
-            self._metrics.nolearn(reason)
-            encoded[1] |= NOLEARN
-        self._metrics.decision(decision.surface, decision.mode)
-        decision.receipt = self._signer.seal(bytes(encoded))
-        return decision
-
-    def seal(self, prepared: Prepared) -> Sealed:
-        """Give a decision its ordinal and seal its receipt, so that its reply can be kept before it is logged.
-
-        It has to be logged or withdrawn then: what is never logged counts as lost.
-        """
-        receipt, decision = prepared.receipt, prepared.decision
-        encoded, entry = bytearray(prepared.encoded), bytearray(prepared.entry)
-        reason = self._full(prepared.surface, receipt)
-        if reason:
-            self._metrics.nolearn(reason)
-            encoded[1] |= NOLEARN
-            sealed = Sealed(prepared, None, b"")
-        else:
-            ordinal = self._reserve(receipt.boot, receipt.partition)
-            set_ordinal(encoded, 0, ordinal)
-            set_ordinal(entry, ENTRY_RECEIPT_AT, ordinal)
-            prepared.surface.served(_arms(receipt))
-            if _is_near_max_arms(prepared.surface):
-                prepared.surface.arms.update(_arms(receipt))
-            sealed = Sealed(prepared, ordinal, bytes(entry))
-        decision.receipt = self._signer.seal(bytes(encoded))
-        return sealed
-
-    def log(self, sealed: Sealed) -> None:
-        """Queue a sealed decision's entry. Without room it is lost, as by a failed append: its events heal it."""
-        receipt, decision = sealed.prepared.receipt, sealed.decision
-        self._metrics.decision(decision.surface, decision.mode)
-        if sealed.ordinal is not None:
-            keys = entry_keys(receipt.positions, receipt.contexts)
-            if not self._writer.offer(receipt.partition, sealed.entry, keys):
-                self._metrics.nolearn("log_queue")
-
-    def withdraw(self, sealed: Sealed) -> None:
-        """Forget a sealed decision that nobody was told of: the next one sealed in its partition takes its ordinal."""
-        receipt = sealed.prepared.receipt
-        if sealed.ordinal is not None and receipt.boot == self._ids.boot:
-            self._withdrawn = {key: found for key, found in self._withdrawn.items() if key[0] == receipt.boot}
-            self._withdrawn.setdefault((receipt.boot, receipt.partition), []).append(sealed.ordinal)
-
-    def _reserve(self, boot: int, partition: int) -> int:
-        withdrawn = self._withdrawn.get((boot, partition))
-        if withdrawn:
-            return withdrawn.pop()
-        ordinal = self._ids.ordinal(boot, partition)
-        self._ids.logged(boot, partition)
-        return ordinal
-
-    def _full(self, surface: Surface, receipt: Receipt) -> str:
-        if len(surface.arms) + len(receipt.positions) <= surface.settings.max_arms:
-            return ""
-        unseen = sum(arm not in surface.arms for arm in _arms(receipt))
-        return "max_arms" if unseen and len(surface.arms) + unseen > surface.settings.max_arms else ""
+        return self._decisions.prepare(
+            surface,
+            begun,
+            reply,
+            self._details(surface, request, found, slate, begun.mode),
+            totals=surface.hashed.totals if found.table is None else found.table.totals,
+            contexts=self._contexts(found),
+            positions=self._positions(surface, found, slate),
+            flags=DEFERRED if request.deferred else 0,
+            at=("n", "items"),
+        )
 
     def _check_keys(self, n: int, found: Candidates) -> None:
         keys = n * (found.context.slots.size + 1) + 10
@@ -305,12 +154,12 @@ class Recommender:
         elif small:
             candidates = [found.ids[i] for i in scored.item.tolist()]
         return Details(
-            policy=_policy(surface, mode),
+            policy=surface.policy(mode),
             mode=mode,
             sampler=(sampler.kind, sampler.temperature, sampler.m, sampler.epsilon),
             parameters=self._replica.version,
             scores=scores,
-            user=None if request.user is None else hash_user(request.user, self._user_key),
+            user=self._decisions.hash_user(request.user),
             event_id=request.event_id,
             candidates=candidates,
             graph=graph,
@@ -359,24 +208,3 @@ class Recommender:
                 value *= weight / total
             contributions.append(Contribution(int(context.slots[k]), weight, value))
         return contributions
-
-
-def _is_near_max_arms(surface: Surface) -> bool:
-    """Whether arms have to be counted as they are served; else as they are learned, which is cheaper, will do."""
-    return surface.settings.max_arms <= MAX_UNLEARNED_ARMS or len(surface.arms) > surface.settings.max_arms // 2
-
-
-def _arms(receipt: Receipt) -> Iterator[int]:
-    """Arms that get state from this decision: those with an edge to any of its slots."""
-    for position in receipt.positions:
-        if any(not mask or mask.count(0) < len(mask) for _, mask in position.references):
-            yield position.arm
-
-
-def _policy(surface: Surface, mode: str) -> str:
-    return "uniform" if mode == "holdout" else surface.settings.policy
-
-
-def hash_user(user: str, key: bytes) -> bytes:
-    """How a user id stands in the log: a keyed hash, 16 bytes."""
-    return blake2b(user.encode(), key=key[:64], digest_size=16).digest()

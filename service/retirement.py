@@ -1,4 +1,4 @@
-"""What a server retires: generations beyond those that are kept, arms not served for long, graph files without use.
+"""What a server retires: generations beyond those that are kept, arms not served for long, unused graphs and policies.
 
 A retire entry goes to every partition; from there on the fold does the rest. Arms are judged by what this process has
 served since its start.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from bandits.cells import CellTable
 from bandits.records import MAX_RETIRED, Retired, encode_frame, encode_retire
-from service.graphs import GraphFiles
+from service.content_files import ContentFiles
 from service.log import Appended, FeedbackLog, LogUnavailable
 from service.metrics import Metrics
 from service.rewards import Generation, Generations
@@ -38,7 +39,7 @@ class Retirement:
         self,
         log: FeedbackLog,
         generations: Generations,
-        graph_files: GraphFiles,
+        files: Sequence[ContentFiles[Any]],
         surfaces: Mapping[str, Surface],
         cells: Callable[[], CellTable],
         metrics: Metrics,
@@ -47,7 +48,7 @@ class Retirement:
         ttl_s: int,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._log, self._generations, self._graph_files = log, generations, graph_files
+        self._log, self._generations, self._files = log, generations, files
         self._surfaces, self._cells, self._metrics, self._retention_s = surfaces, cells, metrics, retention_s
         self._ttl_s, self._clock_s = ttl_s, clock_s
         self._files_s = float("-inf")
@@ -63,9 +64,10 @@ class Retirement:
             self._files_s = time.monotonic()
             try:
                 self._generations.forget(time.time_ns() // 1000 - self._retention_s * 10**6)
-                self._graph_files.sweep(self._retention_s)
+                for files in self._files:
+                    files.sweep(self._retention_s)
             except (OSError, ValueError) as fault:
-                logger.warning("old generations and graphs stay on disk for now: %s", fault)
+                logger.warning("old generations, graphs and policies stay on disk for now: %s", fault)
         return appended
 
     def generations(self, surface: Surface) -> list[Appended]:

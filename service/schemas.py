@@ -108,6 +108,52 @@ class Decisions(Struct):
     decisions: list[Decision]
 
 
+class AdLoadRequest(Struct, forbid_unknown_fields=True):
+    """One request for an ad load; features and allowed loads as the surface's policy knows them."""
+
+    surface: str | None = None
+    user: Id | None = None
+    event_id: EventId | None = None
+    features: Annotated[
+        dict[str, float] | None,
+        Meta(
+            description="By name, as they are: the policy standardises them. One that it lacks is logged and ignored, "
+            "one that is missing counts as its mean"
+        ),
+    ] = None
+    allowed: Annotated[list[int] | None, Meta(description="Loads to choose among, all of the surface's without it")] = (
+        None
+    )
+    explain: bool | None = None
+
+
+class LoadShare(Struct):
+    """A load that might have been served; score of the policy, null where none chose."""
+
+    ad_load: int
+    propensity: float
+    score: float | None
+
+
+class AdLoadDecision(Struct):
+    """An ad load, and the receipt that its feedback must carry; explain adds the last three.
+
+    policy_version   null before a policy is uploaded
+    """
+
+    decision_id: str
+    surface: str
+    policy: str
+    mode: Literal["explore", "exploit", "holdout"]
+    ad_load: int
+    propensity: float
+    receipt: str
+    policy_version: str | None
+    distribution: list[LoadShare] | UnsetType = UNSET
+    missing: list[str] | UnsetType = UNSET
+    unknown: list[str] | UnsetType = UNSET
+
+
 class EventIn(Struct, forbid_unknown_fields=True):
     """An impression or a reward of one item of a decision."""
 

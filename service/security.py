@@ -18,11 +18,13 @@ OPEN = frozenset({"/livez", "/readyz"})
 SCOPES: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/recommend"): DECIDE,
     ("POST", "/v1/recommend/batch"): DECIDE,
+    ("POST", "/v1/ad-load"): DECIDE,
     ("POST", "/v1/feedback"): FEEDBACK,
     ("GET", "/v1/surfaces"): ANY,
     ("GET", "/v1/surfaces/{surface}"): ANY,
     ("GET", "/v1/surfaces/{surface}/cells"): ADMIN,
     ("PUT", "/v1/surfaces/{surface}/graph"): ADMIN,
+    ("PUT", "/v1/surfaces/{surface}/policy"): ADMIN,
     ("GET", "/metrics"): ANY,
     ("GET", "/openapi.json"): ANY,
     ("GET", "/docs"): ANY,

@@ -19,6 +19,7 @@ from bandits.names import arm_key, generation, table_key
 from bandits.sampling import Kind, Sampler
 from bandits.scoring import Variant
 from bandits.tables import GraphTable, HashedTable, Learning, Scored
+from service.ad_loads import AdLoads
 from service.last_served import LastServed
 from service.problems import Problem, invalid
 from service.rewards import Generation, Rewards
@@ -60,6 +61,7 @@ class Surface:
         hashed = self._generation(f"hash/{settings.context.hash_bits}/{settings.context.salt}")
         self.hashed = HashedTable(hashed.table, hashed.totals, self._learning())
         self.graph: GraphTable | None = None
+        self.ad_load = AdLoads(settings.ad_load) if settings.policy == "ad_load" else None
         self.generations = [hashed]
 
     def _learning(self) -> Learning:
@@ -97,7 +99,10 @@ class Surface:
             self.last_served.note(arms)
 
     def mode(self, user: str | None, fallback: bytes, key: bytes) -> str:
-        """holdout, explore or exploit: a salted hash of the user, or of the decision without one."""
+        """holdout, explore or exploit: a salted hash of the user, or of the decision without one.
+
+        Where nothing is known that could be exploited, those who would get it explore.
+        """
         chosen = self.settings
         if chosen.holdout_share == 0.0 and chosen.explore_share == 1.0:
             return "explore"
@@ -106,9 +111,13 @@ class Surface:
         first, second = struct.unpack("<QQ", digest)
         if first < chosen.holdout_share * 2.0**64:
             return "holdout"
-        if chosen.policy == "uniform":
+        if chosen.policy == "uniform" or (self.ad_load is not None and self.ad_load.policy is None):
             return "explore"
         return "explore" if second < chosen.explore_share * 2.0**64 else "exploit"
+
+    def policy(self, mode: str) -> str:
+        """Name of the policy that chooses in a mode."""
+        return "uniform" if mode == "holdout" else self.settings.policy
 
     def candidates(self, request: RecommendRequest, cells: CellTable) -> Candidates:
         """Context and scored candidates of a request; Problem says which field is wrong."""
@@ -194,6 +203,12 @@ def _check_ids(field: str, ids: Sequence[str]) -> None:
         i = next(i for i, item in enumerate(ids) if not item.isprintable())
         raise invalid(f"{field}[{i}]", f"must be 1 to 128 printable characters, got {ids[i]!r}")
     # A lone surrogate has no UTF-8 form; isprintable refuses it already.
+
+
+def check_user(user: str | None) -> None:
+    """Problem for a user id that is not printable."""
+    if user is not None and not user.isprintable():
+        raise invalid("user", f"must be 1 to 128 printable characters, got {user!r}")
 
 
 def unknown_surface(name: str) -> Problem:

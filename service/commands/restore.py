@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if done.replaced is not None:
         print(f"the state that was there is now {done.replaced}")
     if done.new_log:
-        print("there was no log: what came after the snapshot is lost; graphs are to be uploaded anew")
+        print("there was no log: what came after the snapshot is lost; graphs and policies are to be uploaded anew")
         print("receipts that are out stay good only with the old receipt_secret, or BANDITD_RECEIPT_SECRET")
     else:
         print(f"{sum(done.end) - sum(done.next):,} frames of the log are folded again at the next start")

@@ -126,21 +126,30 @@ def generations(directory: Directory) -> str:
 
 def graphs(directory: Directory) -> str:
     """Each graph that a surface serves is there, and its bytes are those of its name."""
-    pointers = directory.path / "graphs" / "current.json"
+    return _content(directory, directory.path / "graphs", ".npz", "graph", "graphs")
+
+
+def policies(directory: Directory) -> str:
+    """Each ad-load policy that a surface serves is there, and its bytes are those of its name."""
+    return _content(directory, directory.path / "policies", ".json", "policy", "policies")
+
+
+def _content(directory: Directory, folder: Path, suffix: str, noun: str, nouns: str) -> str:
+    pointers = folder / "current.json"
     if not pointers.exists():
-        return "no surface has a graph"
+        return f"no surface has a {noun}"
     try:
         served = json.loads(pointers.read_text())
-        known = {surface: pointers.parent / f"{version}.npz" for surface, version in served.items()}
+        known = {surface: folder / f"{version}{suffix}" for surface, version in served.items()}
     except (ValueError, AttributeError, RecursionError) as fault:
-        raise Unsound(f"{pointers}: cannot be read ({fault}); remove it and upload the graphs anew") from fault
+        raise Unsound(f"{pointers}: cannot be read ({fault}); remove it and upload the {nouns} anew") from fault
     for surface, path in known.items():
         if not path.exists():
-            raise Unsound(f"{path}: the graph that surface {surface} serves is gone; restore it, or upload one anew")
+            raise Unsound(f"{path}: the {noun} that surface {surface} serves is gone; restore it, or upload one anew")
         directory.progress(f"sha256 of {path.name}")
         if _sha256(path) != path.stem:
-            raise Unsound(f"{path}: the graph of surface {surface} was changed; restore it, or upload it anew")
-    return f"{', '.join(known)}: each has the graph that it serves"
+            raise Unsound(f"{path}: the {noun} of surface {surface} was changed; restore it, or upload it anew")
+    return f"{', '.join(known)}: each has the {noun} that it serves"
 
 
 def snapshots(directory: Directory) -> str:

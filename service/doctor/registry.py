@@ -17,6 +17,7 @@ DIRECTORY: Mapping[str, Callable[[Directory], str]] = {
     "versions": files.versions,
     "generations": files.generations,
     "graphs": files.graphs,
+    "policies": files.policies,
     "snapshots": files.snapshots,
     "halts": files.halts,
     "log": log.log,

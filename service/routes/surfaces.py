@@ -1,10 +1,10 @@
-"""Surfaces: what they serve, their cells, and their graph."""
+"""Surfaces: what they serve, their cells, their graph and their policy."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,10 +12,13 @@ from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
 from bandits.graph import Graph, GraphError
+from service.ad_load_decisions import ad_loads_of
+from service.ad_loads import describe_policy
 from service.cells_view import MAX_LIMIT, CellsPage
 from service.graphs import MAX_UPLOAD_BYTES
-from service.hot_routes import check_coding
+from service.hot_routes import Receive, check_coding, read_body
 from service.node import Node
+from service.policies import MAX_UPLOAD_BYTES as MAX_POLICY_BYTES
 from service.problems import Problem, invalid
 from service.rewards import Generation
 from service.routes.health import TheNode
@@ -65,6 +68,8 @@ async def get_cells(
 async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, Any]:
     """Stream graph.npz to disk, validate it, swap it in; where it is wrong the previous one stays."""
     served = surface_of(node, surface)
+    if served.ad_load is not None:
+        raise Problem(409, f"surface {surface!r} serves ad loads, without a graph")
     content_type = request.headers.get("content-type", "application/octet-stream").split(";")[0]
     if content_type != "application/octet-stream":
         raise Problem(415, f"content type must be application/octet-stream, got {content_type}")
@@ -78,8 +83,7 @@ async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, 
     except ClientDisconnect as fault:
         raise Problem(400, "the connection ended before the graph") from fault
     except OSError as fault:
-        detail = f"the graph cannot be kept: {fault.strerror}; the previous one stays"
-        raise Problem(503, detail, headers={"Retry-After": "60"}) from fault
+        raise _not_kept("graph", fault) from fault
     return {
         "graph_version": graph.version,
         "generation": generation.key,
@@ -87,6 +91,28 @@ async def put_graph(node: TheNode, surface: str, request: Request) -> dict[str, 
         "items": len(graph.items),
         "edges": graph.n_edges,
     }
+
+
+@router.put(
+    "/{surface}/policy",
+    summary="Serve another ad-load policy",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
+)
+async def put_policy(node: TheNode, surface: str, request: Request) -> dict[str, Any]:
+    """Validate a policy file, keep it and swap it in; where it is wrong the previous one stays."""
+    served = surface_of(node, surface)
+    ad_loads_of(served)
+    body = await read_body(dict(request.headers.raw), cast(Receive, request.receive), MAX_POLICY_BYTES)
+    try:
+        policy = await node.policy_files.serve(served, body)
+    except OSError as fault:
+        raise _not_kept("policy", fault) from fault
+    return describe_policy(policy)
+
+
+def _not_kept(noun: str, fault: OSError) -> Problem:
+    detail = f"the {noun} cannot be kept: {fault.strerror}; the previous one stays"
+    return Problem(503, detail, headers={"Retry-After": "60"})
 
 
 async def _take_graph(node: Node, served: Surface, request: Request) -> tuple[Generation, Graph]:

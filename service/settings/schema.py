@@ -25,10 +25,12 @@ class ServerSettings:
         20, Integer(1, 60_000), "How often learned values reach scoring; with distributed.redis its default is 100"
     )
     partitions: int = setting(8, Integer(1, 1024), "Partitions of the log, embedded too; fixed for the log's life")
-    retention_s: int = setting(2_592_000, Integer(1, YEARS_10_S), "How long log, graphs and plans are kept")
+    retention_s: int = setting(2_592_000, Integer(1, YEARS_10_S), "How long log, graphs, policies and plans are kept")
     max_items: int = setting(1000, Integer(1, 100_000), "Explicit items of one request")
     data: str = setting(
-        "./banditd-data", Text("the name of a folder", r".+"), "Log, state, secret and graphs; one owner at a time"
+        "./banditd-data",
+        Text("the name of a folder", r".+"),
+        "Log, state, secret, graphs and policies; one owner at a time",
     )
     hosts: tuple[str, ...] = setting(
         (),

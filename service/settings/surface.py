@@ -20,7 +20,7 @@ from service.settings.values import (
 )
 
 POLICIES = ("diag_linucb", "periodic", "index", "ad_load", "uniform")
-SERVED_POLICIES = ("diag_linucb", "uniform")
+SERVED_POLICIES = ("diag_linucb", "ad_load", "uniform")
 MIN_TEMPERATURE = MIN_PRIOR = 1e-9
 YEARS_10_S = 315_360_000
 ITEM_ID = Text("1 to 128 printable characters", r".{1,128}")
@@ -119,19 +119,19 @@ class RecoveringSettings:
 
 @dataclass(frozen=True, slots=True)
 class AdLoadSettings:
-    """How many advertisements a user's page carries; policy ad_load."""
+    """How many advertisements a user's page carries; policy ad_load, asked by POST /v1/ad-load."""
 
-    loads: tuple[int, ...] = setting(
-        (0, 1, 2, 3), Array(Integer(0, 1000), 1, 100), "The loads to choose among", served=()
-    )
+    loads: tuple[int, ...] = setting((0, 1, 2, 3), Array(Integer(0, 1000), 1, 100), "The loads to choose among")
     logging: tuple[float, ...] = setting(
-        (0.25, 0.25, 0.25, 0.25), Distribution(100), "Probability of each load until a policy is uploaded", served=()
+        (0.25, 0.25, 0.25, 0.25),
+        Distribution(100),
+        "Probability of each load until a policy is uploaded, scaled to sum to 1 over the allowed ones",
     )
     floor: float = setting(
         0.05,
         Number(0.0, 1.0),
-        "A policy is mixed with logging until no allowed load is less probable than this",
-        served=(),
+        "A served policy is mixed with its file's logging distribution until no allowed load that it knows is less "
+        "probable than this, or than the file's own floor; at most the least probability in logging",
     )
 
 

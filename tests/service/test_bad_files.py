@@ -128,7 +128,7 @@ class TestGraphs:
         def full(*given, **named):
             raise OSError(28, "No space left on device")
 
-        for called in ("os.fsync", "service.graphs.NamedTemporaryFile"):
+        for called in ("os.fsync", "service.content_files.NamedTemporaryFile"):
             with monkeypatch.context() as patch:
                 patch.setattr(called, full)
                 response = server.upload(npz(tau=0.25))

@@ -21,8 +21,8 @@ from tests.service.directories import change_meta, diagnosed, edit, faults, fill
 from tests.service.logs import decided, decision
 
 Usage = namedtuple("Usage", "total used free")
-NAMES = ["files", "permissions", "owner", "disk", "clock", "versions", "generations", "graphs", "snapshots", "halts"]
-NAMES += ["log", "state"]
+NAMES = ["files", "permissions", "owner", "disk", "clock", "versions", "generations", "graphs"]
+NAMES += ["policies", "snapshots", "halts", "log", "state"]
 
 
 @pytest.fixture

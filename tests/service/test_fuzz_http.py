@@ -26,9 +26,10 @@ from service.log_sqlite import SqliteLog
 from tests.service.processes import serving
 
 RULES = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-SHARES = {"/v1/recommend": 8, "/v1/recommend/batch": 6, "/v1/feedback": 8}
+SHARES = {"/v1/recommend": 8, "/v1/recommend/batch": 6, "/v1/ad-load": 6, "/v1/feedback": 8}
 """Of the cases, against 1 of every other route."""
 PARTITIONS = 8
+SURFACES = '[surfaces.default]\n[surfaces.ads]\npolicy = "ad_load"\n'
 
 
 class Seen:
@@ -44,7 +45,7 @@ class Seen:
         self.statuses[path, response.status_code] += 1
         if response.status_code == 202:
             self.accepted += response.json()["accepted"]
-        elif response.status_code == 200 and path.startswith("/v1/recommend"):
+        elif response.status_code == 200 and path.startswith(("/v1/recommend", "/v1/ad-load")):
             reply = response.json()
             for decision in reply.get("decisions", [reply]):
                 self.decisions.add(decision["decision_id"])
@@ -61,6 +62,9 @@ def likely(draw: Any, path: str, body: Any, seen: Seen) -> Any:
         left_out = {"surface", draw(st.sampled_from(("embedding", "features")))}
         kept = {name: value for name, value in body.items() if name not in left_out}
         return kept | {"items": ["a", "b", "c"]} if draw(st.booleans()) else kept
+    if path == "/v1/ad-load":
+        kept = {name: value for name, value in body.items() if name != "allowed"}
+        return kept | {"surface": "ads"} | ({"allowed": [2, 0]} if draw(st.booleans()) else {})
     if path == "/v1/feedback" and seen.receipts:
         receipt = draw(st.sampled_from(seen.receipts[-20:]))
         kept = {name: value for name, value in body.items() if name not in ("surface", "batch", "event_id")}
@@ -87,7 +91,7 @@ def play(operation: Any, mode: GenerationMode, cases: int, url: str, seen: Seen)
         if sound and operation.method == "post":
             case.body = likely(data.draw, operation.path, case.body, seen)
         elif sound and data.draw(st.booleans()):
-            case.path_parameters = dict.fromkeys(case.path_parameters, "default")
+            case.path_parameters = dict.fromkeys(case.path_parameters, data.draw(st.sampled_from(("default", "ads"))))
         response = case.call(base_url=url)
         seen.note(operation.path, response)
         # The reply that is kept for an event_id is given whatever the body.
@@ -100,8 +104,9 @@ def play(operation: Any, mode: GenerationMode, cases: int, url: str, seen: Seen)
 
 
 def test_no_request_is_answered_with_5xx_and_none_that_is_refused_leaves_a_trace(tmp_path, pytestconfig):
-    seen = Seen()
-    with serving(tmp_path / "data") as process:
+    seen, file = Seen(), tmp_path / "banditd.toml"
+    file.write_text(SURFACES)
+    with serving(tmp_path / "data", "--config", str(file)) as process:
         schema = schemathesis.openapi.from_url(f"{process.url}/openapi.json")
         operations = [found.ok() for found in schema.get_all_operations()]
         shares = {operation: SHARES.get(operation.path, 1) for operation in operations}
@@ -117,6 +122,7 @@ def test_no_request_is_answered_with_5xx_and_none_that_is_refused_leaves_a_trace
     print(sorted(seen.statuses.items()))
     assert {entry.receipt.decision_id for entry in entries if entry.details is not None} == seen.decisions
     assert sum(len(entry.events) for entry in entries) == seen.accepted
-    for path, good in (("/v1/recommend", 200), ("/v1/recommend/batch", 200), ("/v1/feedback", 202)):
+    good_of = {"/v1/recommend": 200, "/v1/recommend/batch": 200, "/v1/ad-load": 200, "/v1/feedback": 202}
+    for path, good in good_of.items():
         assert seen.statuses[path, good] > 10, f"{path}: hardly any request got through"
         assert seen.statuses[path, 422] > 10

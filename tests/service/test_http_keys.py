@@ -55,7 +55,7 @@ def needed(method: str, path: str) -> str | None:
     """The contract: what changes a surface or shows its cells is admin's; what only tells takes any key."""
     if path in ("/livez", "/readyz"):
         return None
-    if path in ("/v1/recommend", "/v1/recommend/batch"):
+    if path in ("/v1/recommend", "/v1/recommend/batch", "/v1/ad-load"):
         return "decide"
     if path == "/v1/feedback":
         return "feedback"

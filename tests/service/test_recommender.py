@@ -13,7 +13,7 @@ from bandits.context import CONSTANT
 from bandits.names import arm_key
 from bandits.records import DECISION
 from bandits.sampling import Sampler
-from service.recommender import hash_user
+from service.decisions import hash_user
 from service.secret_files import secret
 from tests.bandits.graphs import graph as small_graph
 from tests.service.harness import refused, running

@@ -28,7 +28,7 @@ def test_graphs_that_cannot_be_kept_do_not_retire_the_one_that_is_served(tmp_pat
             answered(server.upload(graph.to_bytes()), 200)
         old, served = tables_of(server), server.recommend(embedding=[1.0, 0.0])
         for graph in graphs[2:5]:
-            monkeypatch.setattr("service.graphs.replace_file", no_room)
+            monkeypatch.setattr("service.content_files.replace_file", no_room)
             if full == "disk":
                 keep, replace = GraphFiles.keep, rewards_file.replace_file
 
