@@ -79,17 +79,25 @@ class BanditLog:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
+    @classmethod
+    def unchecked(cls, **columns: Any) -> BanditLog:
+        """From columns that were checked before; those left out are None. Rows of `logging` may be NaN: unknown."""
+        log = object.__new__(cls)
+        for name in cls.__dataclass_fields__:
+            log._set(name, columns.get(name))
+        return log
+
     def __len__(self) -> int:
         return len(self.reward)
 
     def rows(self, which: slice | NDArray[Any]) -> BanditLog:
         """Some of the rounds, unchecked."""
-        part = object.__new__(BanditLog)
+        part = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             per_round = isinstance(value, np.ndarray) and (name != "action_embedding" or self.embeds_rounds)
-            part._set(name, value[which] if per_round else value)
-        return part
+            part[name] = value[which] if per_round else value
+        return BanditLog.unchecked(**part)
 
     @property
     def embeds_rounds(self) -> bool:

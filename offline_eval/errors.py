@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from bandits.errors import UsageError
 
-class BadLog(ValueError):
+
+class BadLog(UsageError, ValueError):
     """A structural fault of a log: shape, type, range or text that cannot be parsed. Exit status 2.
 
     The message is one line: place (file and row, where there are any), column, value, rule.

@@ -1,0 +1,203 @@
+"""banditd evaluate: what a policy would have earned on a log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bandits.errors import UsageError
+from offline_eval.commands.log_flags import add_log_flags, log_files
+
+if TYPE_CHECKING:
+    from offline_eval.plan import Plan
+    from offline_eval.result import Report
+
+HELP = "estimate what a policy would have earned on a log"
+EXAMPLE = """example:
+  banditd evaluate home.parquet --policy uniform --estimators ips,snips,dr
+  banditd evaluate ads.parquet --policy policy.json --cluster user --gate --html report.html
+
+Exit status: 0; 1 the gate failed; 2 bad input; 3 the log cannot support the question."""
+GATE_FAILED, UNSUPPORTED = 1, 3
+ASSUMED = "assumed"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the log's flags and the evaluation's own."""
+    from offline_eval.diagnostics.thresholds import Thresholds
+    from offline_eval.intervals import METHODS
+    from offline_eval.targets import GRAMMAR
+
+    limits = Thresholds()
+    add_log_flags(parser)
+    parser.add_argument("--policy", required=True, help=GRAMMAR)
+    parser.add_argument(
+        "--estimators",
+        default="ips,snips,dr",
+        metavar="E,..",
+        help="replay dm ips cips sg-ips snips dr sndr mrdr switch-dr dros drps sg-dr mips bipw, with a parameter "
+        "as switch-dr:lam=5.3 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--interval", choices=list(METHODS), default="cressie-read", help="(default: %(default)s; DR forms: normal)"
+    )
+    parser.add_argument("--alpha", type=float, default=0.05, help="of intervals of coverage 1 - alpha (default: .05)")
+    parser.add_argument("--cluster", choices=["user"], help="do not take the rounds of a user as independent")
+    parser.add_argument("--slate", action="store_true", help="sum a decision's positions; not in this version")
+    parser.add_argument("--w-max", type=float, metavar="W", help="a-priori bound of pi/pi0 (default: assumed)")
+    parser.add_argument("--reward-range", metavar="LO,HI", help="a-priori range of a reward (default: assumed)")
+    parser.add_argument("--reward", metavar="NAME", help="evaluate this one of the log's rewards")
+    parser.add_argument(
+        "--beta", type=float, metavar="B", help="evaluate B z(satisfaction) + (1 - B) z(revenue) of an ad-load log"
+    )
+    parser.add_argument("--selection", choices=["slope", "mse"], default="slope", help="of a lambda left out")
+    parser.add_argument("--min-ess", type=float, default=limits.min_ess, metavar="N", help="refuse below (%(default)s)")
+    parser.add_argument(
+        "--max-weight-share",
+        type=float,
+        default=limits.max_weight_share,
+        metavar="S",
+        help="refuse where one weight has a larger share of their sum (%(default)s)",
+    )
+    parser.add_argument(
+        "--max-unsupported",
+        type=float,
+        default=limits.max_unsupported,
+        metavar="M",
+        help="refuse where more of the policy lies on actions the log never takes (%(default)s)",
+    )
+    parser.add_argument(
+        "--gate",
+        nargs="?",
+        const=ASSUMED,
+        metavar="VALUE",
+        help="exit 1 unless the first estimator's lower end exceeds VALUE (without one: the logged mean)",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of a bootstrap (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print, and return the exit status. Raises UsageError."""
+    from offline_eval.files import evaluate_files
+    from offline_eval.report.document import to_document
+    from offline_eval.report.html import report_page
+    from offline_eval.report.terminal import show
+
+    gate = _gate(args.gate)
+    plan = _plan(args)
+    report = evaluate_files(log_files(args), args.policy, plan, args.reward, args.beta)
+    if args.html is not None:
+        _write(args.html, report_page(report, shlex.join(["banditd", *sys.argv[1:]])))
+    if args.json:
+        print(json.dumps(to_document(report), allow_nan=False))
+    else:
+        show(report)
+    return _status(report, gate)
+
+
+def _status(report: Report, gate: float | None) -> int:
+    """What the gate says goes to stderr as well."""
+    if not report.supported:
+        return UNSUPPORTED
+    if gate is None:
+        return 0
+    estimate = next(iter(report.estimates.values()))
+    level = report.baseline.value if math.isnan(gate) else gate
+    passed = estimate.interval[0] > level
+    what = "the logged mean" if math.isnan(gate) else "the gate"
+    sign = "exceeds" if passed else "does not exceed"
+    print(
+        f"gate {'passed' if passed else 'failed'}: {estimate.estimator}'s lower end {estimate.interval[0]:.6g} "
+        f"{sign} {what}, {level:.6g}",
+        file=sys.stderr,
+    )
+    return 0 if passed else GATE_FAILED
+
+
+def _gate(text: str | None) -> float | None:
+    """The level, NaN for the logged mean, None without a gate."""
+    if text is None or text == ASSUMED:
+        return None if text is None else math.nan
+    return _number("--gate", text)
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    from offline_eval.diagnostics.thresholds import Thresholds
+    from offline_eval.estimators import parse
+    from offline_eval.plan import Plan
+
+    if args.slate:
+        raise UsageError("--slate: not in this version; without it each position of a slate counts as a round")
+    if not 0.0 < args.alpha < 1.0:
+        raise UsageError(f"--alpha must lie in (0, 1), got {args.alpha:g}")
+    if args.w_max is not None and not args.w_max > 0:
+        raise UsageError(f"--w-max must be > 0, got {args.w_max:g}")
+    for flag, value in (("--min-ess", args.min_ess), ("--max-weight-share", args.max_weight_share)):
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{flag} must be >= 0 and finite, got {value:g}")
+    try:
+        estimators = [parse(one) for one in split_estimators(args.estimators)]
+    except ValueError as fault:
+        raise UsageError(f"--estimators: {fault}") from fault
+    return Plan(
+        estimators,
+        args.interval,
+        args.alpha,
+        args.w_max,
+        _range(args.reward_range),
+        args.cluster is not None,
+        args.selection,
+        args.html is not None,
+        Thresholds(args.min_ess, args.max_weight_share, args.max_unsupported),
+        args.seed,
+    )
+
+
+def split_estimators(text: str) -> Sequence[str]:
+    """Names between commas; a part KEY=VALUE belongs to the name before it."""
+    names: list[str] = []
+    for part in text.split(","):
+        if "=" in part and ":" not in part and "(" not in part and names:
+            names[-1] += f",{part}"
+        elif part:
+            names.append(part)
+    if not names:
+        raise ValueError("needs at least one")
+    return names
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    low, comma, high = text.partition(",")
+    if not comma:
+        raise UsageError(f"--reward-range must be LO,HI, got {text!r}")
+    ends = _number("--reward-range", low), _number("--reward-range", high)
+    if not ends[0] < ends[1]:
+        raise UsageError(f"--reward-range must rise, got {text!r}")
+    return ends
+
+
+def _number(flag: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as fault:
+        raise UsageError(f"{flag} must be a number, got {text!r}") from fault
+    if not math.isfinite(value):
+        raise UsageError(f"{flag} must be finite, got {text!r}")
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as fault:
+        raise UsageError(f"--html {path}: {fault.strerror}") from fault

@@ -1,0 +1,208 @@
+"""Evaluate and validate logs in files, of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bandits.errors import UsageError
+from offline_eval.accumulate import expand
+from offline_eval.actions import Actions
+from offline_eval.batches import Frame
+from offline_eval.conclude import bounds_of, conclude
+from offline_eval.diagnostics import Finding, duplicates, users
+from offline_eval.formats import FORMATS
+from offline_eval.formats.chunk import Id, ReadOptions, Shard
+from offline_eval.plan import N_BLOCKS, Plan
+from offline_eval.progress import progress
+from offline_eval.result import Report
+from offline_eval.rewards import RewardChoice, choose
+from offline_eval.stream import Job, accumulate, fit_models, survey
+from offline_eval.survey import Survey
+from offline_eval.targets import Target, constant_action, parse
+
+DENSE_ACTIONS = 4_096
+"""Beyond so many actions (n, K) arrays are made only where an estimator needs them."""
+
+
+@dataclass(frozen=True)
+class LogFiles:
+    """A log and how it is read.
+
+    path     as given
+    shards   of all its files, in order
+    actions  all ids, where the caller knows them; None: those of the log
+    jobs     processes
+    """
+
+    path: Path
+    shards: Sequence[Shard]
+    options: ReadOptions = ReadOptions()
+    actions: Sequence[Id] | None = None
+    jobs: int = 1
+
+    @property
+    def n_files(self) -> int:
+        return len({shard.path for shard in self.shards})
+
+    def survey(self) -> Survey:
+        """The first pass. Raises BadLog, UsageError for a log without a row that counts."""
+        with progress(None, "survey") as advance:
+            found = survey(self.shards, self.options, self.jobs, advance)
+        if not found.n:
+            left = ", ".join(f"{n:,} {reason}" for reason, n in found.left_out.items())
+            raise UsageError(f"{self.path}: has no row to evaluate" + (f" (left out: {left})" if left else ""))
+        return found
+
+    def all_actions(self, found: Survey, *more: str | None) -> Actions:
+        """The log's actions, or those that the caller knows, and more. Raises UsageError where one is missing there."""
+        ids: dict[str, Id] = dict(found.ids)
+        if self.actions is not None:
+            ids = {str(one): one for one in self.actions}
+            unknown = sorted(found.logged - ids.keys())
+            if unknown:
+                raise UsageError(f"--actions: the log has the action {unknown[0]}, which is not among these {len(ids)}")
+        for one in more:
+            if one is not None:
+                ids.setdefault(one, one)
+        return Actions.of(ids.values())
+
+
+def evaluate_files(
+    log: LogFiles, policy: str, plan: Plan, reward: str | None = None, beta: float | None = None
+) -> Report:
+    """What the policy would have earned per row. Raises BadLog, UsageError.
+
+    policy  as on the command line, see targets.GRAMMAR
+    reward  name of a raw reward; None: the row's reward
+    beta    of a mixture of satisfaction and revenue
+    """
+    found = log.survey()
+    actions = log.all_actions(found, constant_action(policy))
+    target = parse(policy, found, actions, log.n_files)
+    return _evaluate(log, found, actions, target, plan, reward, beta)
+
+
+def _evaluate(
+    log: LogFiles,
+    found: Survey,
+    actions: Actions,
+    target: Target,
+    plan: Plan,
+    reward: str | None,
+    beta: float | None,
+) -> Report:
+    _check_needs(plan)
+    chosen = choose(found, reward, beta)
+    frame = frame_of(log, found, actions, chosen)
+    members = expand(plan, plan.w_max or 1.0 / found.least_propensity, found.n)
+    whole = plan.needs("target") or (len(actions) <= DENSE_ACTIONS and not _unknowable(target, found, frame))
+    job = Job(
+        plan,
+        log.options,
+        frame,
+        target,
+        members,
+        whole,
+        found.time,
+        found.n,
+        known_candidates(log, found),
+        found.middle,
+    )
+    with progress(found.n, "reward model") as advance:
+        models = fit_models(job, log.shards, log.jobs, advance) if plan.models else {}
+    job = job.with_models(models)
+    with progress(found.n, "evaluate") as advance:
+        whole_log = accumulate(job, log.shards, log.jobs, advance)
+    bounds = bounds_of(plan, whole_log, found.least_propensity, chosen.bounds(found))
+    findings = [duplicates_of(log, found), users_of(found, plan.cluster)]
+    about = _about(log, found, target, frame, plan, models)
+    return conclude(plan, whole_log, bounds, findings, about, lambda i: str(actions.ids[i]), _times(found))
+
+
+def _unknowable(target: Target, found: Survey, frame: Frame) -> bool:
+    """Whether the logged policy is asked for and its distribution is not known."""
+    return target.name == "logged" and found.distributions < found.n and not frame.uniform
+
+
+def known_candidates(log: LogFiles, found: Survey) -> bool:
+    """Whether every row's candidates are known, or the format has one set of actions for all rows."""
+    return fixed_actions(log, found) or found.candidates == found.n
+
+
+def fixed_actions(log: LogFiles, found: Survey) -> bool:
+    """Whether the same actions stood for choice in every row, as the format has it."""
+    return not found.candidates and all(FORMATS[shard.format].FIXED_ACTIONS for shard in log.shards)
+
+
+def frame_of(log: LogFiles, found: Survey, actions: Actions, chosen: RewardChoice) -> Frame:
+    """What all batches agree on."""
+    fixed = len(actions) if fixed_actions(log, found) else None
+    return Frame(actions, found.columns, chosen, found.uniform(fixed))
+
+
+def _check_needs(plan: Plan) -> None:
+    for estimator in plan.estimators:
+        for need, why in (
+            ("embedding", "action embeddings, which no file format has; use offline_eval.evaluate in Python"),
+            ("balanced", "the whole log in memory; use offline_eval.evaluate in Python"),
+        ):
+            if need in estimator.needs:
+                raise UsageError(f"--estimators {estimator.kind}: needs {why}")
+
+
+def _about(
+    log: LogFiles, found: Survey, target: Target, frame: Frame, plan: Plan, models: Mapping[str, Any]
+) -> dict[str, Any]:
+    about: dict[str, Any] = {"policy": target.name, "log": str(log.path), "rows": found.rows}
+    if found.left_out:
+        about["left_out"] = dict(found.left_out)
+    about |= {"actions": len(frame.actions), "reward": frame.reward.name}
+    if models:
+        about["reward_model"] = next(iter(models.values())).name
+    if found.ordered is False:
+        about["order"] = "rows are not in the order of time, which does not matter here"
+    return about
+
+
+def _times(found: Survey) -> dict[int, int] | None:
+    """End of each stretch of time."""
+    if found.time is None:
+        return None
+    first, last = found.time
+    ends = first + (last - first) * (np.arange(N_BLOCKS) + 1.0) / N_BLOCKS
+    return {i: int(end) for i, end in enumerate(ends)}
+
+
+def users_of(found: Survey, clustered: bool) -> Finding:
+    """Whose rows they are."""
+    without = found.n - found.with_user
+    return users(without, found.n, clustered)
+
+
+def duplicates_of(log: LogFiles, found: Survey) -> Finding:
+    """Counted in the survey; the first one is looked for where there are any."""
+    if found.fingerprints is None:
+        return duplicates(None, found.n)
+    with found.fingerprints as fingerprints:
+        n = fingerprints.repeats()
+        first = _second(log, int(fingerprints.repeated(1)[0])) if n else ""
+    return duplicates(n, found.n, first)
+
+
+def _second(log: LogFiles, fingerprint: int) -> str:
+    """Where a fingerprint stands for the second time."""
+    seen = 0
+    for shard in log.shards:
+        for chunk in FORMATS[shard.format].read(shard, 131_072, log.options):
+            if chunk.fingerprint is None:
+                continue
+            for i in np.flatnonzero(chunk.fingerprint == np.uint64(fingerprint)).tolist():
+                seen += 1
+                if seen == 2:
+                    return chunk.place.of(i)
+    return ""

@@ -1,0 +1,81 @@
+"""Whether a log is sound, whatever it will be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from offline_eval.diagnostics import Finding, Level
+from offline_eval.errors import BadLog
+from offline_eval.files import LogFiles, duplicates_of, frame_of, known_candidates, users_of
+from offline_eval.plan import Plan
+from offline_eval.progress import progress
+from offline_eval.rewards import choose
+from offline_eval.stream import Job, accumulate
+from offline_eval.survey import Survey
+from offline_eval.targets.fixed import Uniform
+
+OF_A_TARGET = ("effective sample size", "largest weight", "tail of the weights", "few rewards", "unsupported actions")
+"""Findings about a policy, not about the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check's result, as banditd validate prints it."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def validate(log: LogFiles) -> Sequence[Check]:
+    """Every check of the log: schema, propensities, duplicates, users, support; a structural fault ends them.
+
+    Propensities are tested with the weights of the uniform policy. Where candidates are unknown an action may have been
+    impossible, so a mean weight below 1 proves nothing and only one above 1 is held against the log.
+    """
+    try:
+        found = log.survey()
+        findings = [*_propensities(log, found), duplicates_of(log, found), users_of(found, clustered=False)]
+    except BadLog as fault:
+        return [Check("schema", False, str(fault))]
+    return [_schema(log, found), *map(_check, findings), _support(found)]
+
+
+def _propensities(log: LogFiles, found: Survey) -> list[Finding]:
+    actions = log.all_actions(found)
+    known = known_candidates(log, found)
+    frame = frame_of(log, found, actions, choose(found, None, None))
+    dense = frame.uniform or found.distributions > 0
+    job = Job(Plan([]), log.options, frame, Uniform(), [], dense, found.time, found.n, known, found.middle)
+    with progress(found.n, "propensities") as advance:
+        diagnosis = accumulate(job, log.shards, log.jobs, advance).diagnosis
+    findings = diagnosis.findings(Plan([]).thresholds, None, lambda i: str(actions.ids[i]))
+    of_log = [one for one in findings if one.name not in OF_A_TARGET]
+    below = not known and diagnosis.numbers()["mean_weight"] <= 1.0
+    return [_untested(one) if below and one.name == "mean weight" else one for one in of_log]
+
+
+def _untested(finding: Finding) -> Finding:
+    return Finding(
+        finding.name, Level.NOTE, f"{finding.detail.split(':')[0]}; says nothing where candidates are unknown"
+    )
+
+
+def _check(finding: Finding) -> Check:
+    doubt = "warning: " if finding.level == Level.WARN else ""
+    return Check(finding.name, finding.level < Level.REFUSE, doubt + finding.detail)
+
+
+def _schema(log: LogFiles, found: Survey) -> Check:
+    left = "".join(f", {n:,} left out: {reason}" for reason, n in found.left_out.items())
+    formats = ", ".join(sorted({shard.format for shard in log.shards}))
+    return Check("schema", True, f"{found.rows:,} rows of {log.n_files} {formats} file(s){left}")
+
+
+def _support(found: Survey) -> Check:
+    never = len(found.ids) - len(found.logged)
+    text = f"smallest propensity {found.least_propensity:.6g}; {len(found.logged):,} actions were taken"
+    if never:
+        text = f"warning: {text}, {never:,} candidates never: a policy that takes them cannot be evaluated"
+    return Check("support", True, text)
