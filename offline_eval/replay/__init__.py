@@ -1,0 +1,1 @@
+"""Replay: a policy, learning ones too, asked again at every row of a log."""

@@ -1,0 +1,107 @@
+"""The first pass of a replay: what the log holds, how it was chosen, and whether it is in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bandits.arrays import Bool
+from offline_eval.errors import BadLog
+from offline_eval.formats import FORMATS
+from offline_eval.formats.chunk import Chunk, ReadOptions, Shard
+from offline_eval.progress import Advance
+from offline_eval.survey import Survey
+
+ROWS = 65_536
+TOLERANCE = 1e-6
+CERTAIN = "propensity 1"
+
+
+@dataclass
+class Scan:
+    """What is known of a log before it is replayed.
+
+    survey     of the rows that are replayed
+    largest    largest |value| of each context column by name
+    listed     whether propensity = 1 / candidates in every row whose candidates are known
+    unlisted   (smallest, largest) propensity of the rows whose candidates are unknown
+    most       most candidates of a row whose candidates are known
+    unsorted   the first row that is older than the one before it, or None
+    """
+
+    survey: Survey = field(default_factory=Survey)
+    largest: dict[str, float] = field(default_factory=dict)
+    listed: bool = True
+    unlisted: tuple[float, float] = (math.inf, 0.0)
+    most: int = 0
+    unsorted: BadLog | None = None
+    _last: int | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in the next chunk."""
+        self.survey.add(chunk)
+        if not len(chunk):
+            return
+        for name, column in zip(chunk.names, chunk.context.T, strict=True):
+            size = float(np.nanmax(np.abs(column))) if (~np.isnan(column)).any() else 0.0
+            self.largest[name] = max(self.largest.get(name, 0.0), size)
+        self._add_propensities(chunk)
+        if self.unsorted is None and chunk.timestamp is not None:
+            self._add_times(chunk)
+
+    def _add_propensities(self, chunk: Chunk) -> None:
+        known = np.zeros(len(chunk), bool)
+        if chunk.candidates is not None:
+            known = chunk.candidates.known
+            size = np.diff(chunk.candidates.start)
+            self.most = max(self.most, int(size[known].max(initial=0)))
+            self.listed &= bool((np.abs(chunk.propensity * size - 1.0)[known] <= TOLERANCE).all())
+        rest = chunk.propensity[~known]
+        if len(rest):
+            low, high = self.unlisted
+            self.unlisted = (min(low, float(rest.min())), max(high, float(rest.max())))
+
+    def _add_times(self, chunk: Chunk) -> None:
+        time = chunk.timestamp
+        assert time is not None
+        before = np.concatenate([[time[0] if self._last is None else self._last], time[:-1]])
+        if (time < before).any():
+            row = int(np.argmax(time < before))
+            rule = f"is earlier than the row before it ({before[row]}): a learning policy needs a log sorted by time"
+            self.unsorted = BadLog("timestamp", time[row], f"{rule}; sort it first", place=chunk.place.of(row))
+        self._last = int(time[-1])
+
+    def uniform(self, n_actions: int) -> bool:
+        """Whether every row was chosen uniformly among its candidates.
+
+        Where candidates are unknown, one propensity for all rows is that of as many actions, some of them never seen.
+        """
+        low, high = self.unlisted
+        if low > high:
+            return self.listed
+        n = round(1.0 / low)
+        return self.listed and high - low <= TOLERANCE * low and abs(n * low - 1.0) <= TOLERANCE and n >= n_actions
+
+
+def certain(chunk: Chunk) -> Bool:
+    """Rows in which nothing else could have been chosen though there were several candidates, bool (m,)."""
+    mask: Bool = chunk.propensity == 1.0
+    if chunk.candidates is not None:
+        mask = mask & (~chunk.candidates.known | (np.diff(chunk.candidates.start) > 1))
+    return mask
+
+
+def scan(shards: Sequence[Shard], options: ReadOptions, advance: Advance) -> Scan:
+    """The first pass. Raises BadLog."""
+    found = Scan()
+    for shard in shards:
+        for chunk in FORMATS[shard.format].read(shard, ROWS, options):
+            before = found.survey.rows
+            if not options.include_exploit and (left := certain(chunk)).any():
+                chunk = chunk.where(~left, CERTAIN)
+            found.add(chunk)
+            advance(found.survey.rows - before)
+    return found
