@@ -50,6 +50,22 @@ def run_delay(quick: bool) -> Result:
     )
 
 
+def run_conversions(quick: bool) -> Result:
+    """Root mean squared error of estimators on bundled classification sets turned into logs of known truth."""
+    from load_tests.conversions import conversions_table
+
+    rows = conversions_table(repetitions=5, progress=_say) if quick else conversions_table(progress=_say)
+    return Result(rows=_plain(rows), figures={})
+
+
+def run_selection(quick: bool) -> Result:
+    """Lambdas chosen on the log beside the best fixed one, on the same sets: RMSE, and MSE over that of the best."""
+    from load_tests.conversions import selection_table, worst_ratios
+
+    rows = selection_table(seeds=5, progress=_say) if quick else selection_table(progress=_say)
+    return Result(rows=_plain(rows), figures=_plain([worst_ratios(rows)])[0])
+
+
 def run_digits(quick: bool) -> Result:
     """Learning on scanned digits over HTTP, beside full LinUCB and random choice."""
     from load_tests.digits import digits_table
@@ -83,10 +99,37 @@ def run_growth(quick: bool) -> Result:
     return Result(rows=_plain(report["rows"]), figures=_figures(report))
 
 
+def run_coverage(quick: bool) -> Result:
+    """How often nominal 95 % intervals cover the truth, on 500 simulated logs a row."""
+    from load_tests.coverage import coverage_table, least_coverage
+
+    rows = coverage_table((500, 2000), 20, progress=_say) if quick else coverage_table(progress=_say)
+    figures: dict[str, Cell] = {
+        "lowest coverage of cressie-read": least_coverage(rows, "cressie-read"),
+        "two standard errors of a coverage of .93": 0.0228,
+        "heavy": "one weight of 510 or none; spread: weights from 1 to 510",
+        "flagged": "share of the intervals that say that they may be too narrow, or that the log has no weight at all",
+        "left out": "snips with cressie-read and confseq, which give it the interval that they give ips",
+    }
+    return Result(rows=_plain(rows), figures=figures)
+
+
+def run_ope(quick: bool) -> Result:
+    """Off-policy evaluation of rounds over 10 actions: time, rate and peak memory, on one core a process."""
+    from load_tests.ope import ope
+
+    rows = ope(20_000, (20_000, 50_000), 1, progress=_say) if quick else ope(progress=_say)
+    return Result(rows=_plain(rows), figures={})
+
+
 BENCHMARKS: Mapping[str, Callable[[bool], Result]] = MappingProxyType(
     {
         "kernels": run_kernels,
         "delay": run_delay,
+        "conversions": run_conversions,
+        "selection": run_selection,
+        "coverage": run_coverage,
+        "ope": run_ope,
         "digits": run_digits,
         "delay_http": run_delay_http,
         "worlds": run_worlds,

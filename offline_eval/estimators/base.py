@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -60,8 +59,13 @@ class Estimator:
     @property
     def key(self) -> str:
         """Name with its parameters, such as switch-dr(lam=5.3)."""
-        given = ",".join(f"{one.name}={getattr(self, one.name):g}" for one in fields(self))
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        given = ",".join(f"{name}={value:g}" for name, value in values.items() if value is not None)
         return f"{self.kind}({given})" if given else self.kind
+
+    def largest_weight(self, importance: float) -> float:
+        """The largest weight in its splits where no importance weight is above `importance`."""
+        return importance
 
     def value(self, moments: Moments) -> float:
         """The estimate, from moments of the columns of its splits; NaN without rounds or, self-normalised, weight."""
@@ -95,13 +99,3 @@ class Estimator:
         scale = 1.0 if not self.self_normalised else 1.0 / weight if weight else float("nan")
         terms: F64 = split.base + split.weight * split.error * scale
         return terms
-
-
-class Shrinking(Protocol):
-    """An estimator with a lambda: a family ordered from the most biased to the least."""
-
-    lam: float
-
-    @classmethod
-    def grid(cls, largest_weight: float, n: int) -> Sequence[Self]:
-        """Members to choose from for a log of n rounds, bias falling and variance growing along it."""

@@ -13,7 +13,7 @@ from offline_eval.rounds import Rounds
 class DR(Estimator):
     """mean(q(x, pi) + w (r - q(x, a))), q(x, pi) = sum_a pi(a|x) q(x, a).
 
-    Dudik, Langford & Li 2011, "Doubly robust policy evaluation and learning", eq. 4; q cross-fitted as in
+    Dudik, Langford & Li 2011, "Doubly robust policy evaluation and learning"; q cross-fitted as in
     Chernozhukov et al. 2018. Unbiased where either pi0 or q is right; with known pi0 always, whatever q.
     Variance: that of IPS with the model's error in place of the reward, plus the spread of q(x, pi); below IPS where
     the model explains the reward, above where it is worse than 0.

@@ -15,7 +15,7 @@ from offline_eval.rounds import Rounds
 class IPS(Estimator):
     """mean(w r), w = pi(a|x) / pi0(a|x).
 
-    Horvitz & Thompson 1952; for bandits Dudik, Langford & Li 2011, eq. 2.
+    Horvitz & Thompson 1952; for bandits Dudik, Langford & Li 2011.
     Assumes that pi0 is known and positive wherever pi is. Unbiased then.
     Variance (E[w^2 r^2] - V^2) / n: grows with the largest weight and with how far r lies from 0.
     """

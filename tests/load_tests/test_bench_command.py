@@ -56,6 +56,9 @@ def test_without_a_name_all_are_run_the_quick_and_in_process_ones_first():
     assert list(bench.BENCHMARKS) == [
         "kernels",
         "delay",
+        "conversions",
+        "selection",
+        "coverage",
         "digits",
         "delay_http",
         "worlds",
