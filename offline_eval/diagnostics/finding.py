@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
+
+Names: TypeAlias = Callable[[int], str]
+"""From an action's index to what people call it."""
 
 
 class Level(IntEnum):
@@ -19,7 +24,10 @@ class Level(IntEnum):
 class Finding:
     """One check's result.
 
-    name    of the check, such as "largest weight", "unsupported actions", "propensities", "duplicates", "users"
+    name    of the check: "effective sample size", "largest weight", "unsupported actions", "mean weight",
+            "propensities" (a row's contradict its distribution), "propensities, actions" and
+            "propensities, reliability" (they contradict what was taken), "a/a", "tail of the weights", "few rewards",
+            "duplicates", "users"
     level   REFUSE: the log cannot support the question
     detail  one sentence with the numbers, and for WARN and REFUSE what to do about it
     """
