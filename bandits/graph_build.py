@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from bandits.arrays import F32, I32
 from bandits.graph import Graph

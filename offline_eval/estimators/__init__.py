@@ -52,6 +52,8 @@ def parse(spec: str | tuple[str, Mapping[str, Any]] | Estimator) -> Estimator:
     """
     if isinstance(spec, Estimator):
         return spec
+    if not isinstance(spec, str) and not (isinstance(spec, (tuple, list)) and len(spec) == 2):
+        raise ValueError(f"an estimator is a name or (name, {{parameter: value}}), got {spec!r}")
     kind, given = _read(spec) if isinstance(spec, str) else spec
     if kind in SLATE_ESTIMATORS:
         raise ValueError(f"{kind}: slate estimator: not in this version")

@@ -68,6 +68,11 @@ class Shrunk(Estimator):
         """s(w), float64 (n,)."""
         raise NotImplementedError
 
+    def largest_weight(self, importance: float) -> float:
+        """Of s(w) for w up to importance: there, at lambda or at its root, where some families peak."""
+        peaks = [min(importance, peak) for peak in (importance, self.strength, self.strength**0.5)]
+        return float(self.shrink(np.array(peaks)).max())
+
     def split(self, rounds: Rounds) -> Split:
         whole = super().split(rounds)
         return Split(whole.base, self.shrink(whole.weight), whole.error)

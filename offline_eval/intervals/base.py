@@ -47,7 +47,7 @@ class Clusters:
     """Sums over the rounds of each cluster (user): what a bootstrap of users draws from.
 
     key   uint64   (U,)    distinct, ascending
-    sums  float64  (U, 4)  sum of c z, z = (1, base, weight, weight * error)
+    sums  float64  (U, 4)  sum of c z, z = (1, base, weight, weight * error); (U, 7) of two estimators
     """
 
     key: NDArray[np.uint64]
@@ -55,7 +55,7 @@ class Clusters:
 
     @classmethod
     def of(cls, key: NDArray[np.uint64], sums: F64) -> Clusters:
-        """Add up the rows (n, 4) of equal keys (n,)."""
+        """Add up the rows of equal keys (n,)."""
         distinct, inverse = np.unique(key, return_inverse=True)
         total: F64 = np.stack([np.bincount(inverse, column, len(distinct)) for column in sums.T], axis=1).astype(float)
         return cls(distinct, total)
@@ -73,6 +73,8 @@ class Evidence:
     clusters  sums per user, or None where rounds count as independent
     blocks    moments of consecutive stretches of the log in the order of time; empty unless kept
     ess       effective sample size of the importance weights, (sum w)^2 / sum w^2
+    groups    sums per group of rounds (see bootstrap.group_of), kept for the bootstrap where there are no clusters
+    seen      largest importance weight in the log; 0 where it was not kept
     """
 
     estimator: Estimator
@@ -81,6 +83,8 @@ class Evidence:
     clusters: Clusters | None = None
     blocks: Sequence[Moments] = ()
     ess: float = float("inf")
+    groups: Clusters | None = None
+    seen: float = 0.0
 
     @property
     def value(self) -> float:

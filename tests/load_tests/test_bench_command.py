@@ -59,6 +59,8 @@ def test_without_a_name_all_are_run_the_quick_and_in_process_ones_first():
         "conversions",
         "selection",
         "coverage",
+        "ope",
+        "adload",
         "digits",
         "delay_http",
         "worlds",

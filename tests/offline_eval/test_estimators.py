@@ -171,3 +171,12 @@ def test_what_an_estimator_lacks_is_said(spec, missing):
     log = BanditLog(None, [0, 1], [1.0, 0.0], [0.5, 0.5], 2)
     with pytest.raises(ValueError, match=missing):
         parse(spec).split(Rounds(log, np.ones(2), None, {"plain": np.zeros((2, 2))}))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, one in ESTIMATORS.items() if issubclass(one, Shrunk)])
+@pytest.mark.parametrize("importance", [0.5, 3.0, 40.0])
+def test_no_shrunk_weight_passes_the_largest_one(kind, importance):
+    for member in ESTIMATORS[kind].grid(40.0, 1000):
+        weights = member.shrink(np.linspace(0.0, importance, 4001))
+        assert weights.max() <= member.largest_weight(importance) * (1 + 1e-12)
+        assert weights.max() >= member.largest_weight(importance) * (1 - 1e-2)
