@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bandits.arrays import F64
 from bandits.moments import Moments
+from offline_eval.comparison import Comparison
 from offline_eval.diagnostics import Diagnosis
 from offline_eval.estimators import Estimator, Shrunk
 from offline_eval.estimators.base import Split
@@ -72,7 +73,7 @@ class Logged(Estimator):
     """Mean reward of the log itself."""
 
     kind = "logged"
-    form = "clipped"
+    form = "weighted"
 
     def split(self, rounds: Rounds) -> Split:
         n = len(rounds)
@@ -89,6 +90,7 @@ class Accumulator:
     diagnosis     of the weights and propensities
     largest_ratio largest target / logging over all actions of rows whose whole distribution is known
     unknown       rows whose whole distribution is not
+    comparison    with a second target, where one was asked for
     """
 
     members: Sequence[Estimator]
@@ -98,6 +100,7 @@ class Accumulator:
     baseline: Sums = field(default_factory=Sums)
     largest_ratio: float = 0.0
     unknown: int = 0
+    comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
         self.sums = self.sums or [Sums() for _ in self.members]
@@ -113,9 +116,11 @@ class Accumulator:
         cluster: NDArray[np.uint64] | None = None,
         block: NDArray[np.intp] | None = None,
         place: Callable[[int], str] | None = None,
+        second: Rounds | None = None,
     ) -> None:
         """Take in a batch.
 
+        second   the same rounds beside the target that this one is compared with
         cluster  uint64 (n,)  user or group of each round, None: not kept
         block    intp (n,)    stretch of time of each round, None: not kept
         place    names a row of the batch; None: by its number
@@ -127,6 +132,8 @@ class Accumulator:
         self.diagnosis.add(rounds, segments, place)
         if self.pictures is not None:
             self.pictures.add(rounds, segments)
+        if self.comparison is not None and second is not None:
+            self.comparison.add(rounds, second, segments, cluster, place)
         self._add_ratio(rounds)
 
     def _add_ratio(self, rounds: Rounds) -> None:
@@ -148,6 +155,8 @@ class Accumulator:
         self.diagnosis.merge(other.diagnosis)
         if self.pictures is not None and other.pictures is not None:
             self.pictures.merge(other.pictures)
+        if self.comparison is not None and other.comparison is not None:
+            self.comparison.merge(other.comparison)
         self.largest_ratio = max(self.largest_ratio, other.largest_ratio)
         self.unknown += other.unknown
 

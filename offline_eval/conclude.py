@@ -66,7 +66,10 @@ def conclude(
     baseline = _evidence(plan, Logged(), accumulator.baseline, logged, float("inf"), 1.0)
     if accumulator.pictures is not None and accumulator.sums:
         _draw_time(plan, accumulator, bounds, times)
-    made = accumulator.diagnosis.findings(plan.thresholds, bounds.largest_weight, name)
+    known = not any(one.startswith("w_max") for one in bounds.assumed)
+    made = accumulator.diagnosis.findings(plan.thresholds, bounds.largest_weight if known else None, name)
+    if accumulator.comparison is not None:
+        made += accumulator.comparison.findings(plan.thresholds, name)
     return Report(
         accumulator.baseline.moments.n,
         replace(_estimate(plan, "logged", baseline, {}), flags=reward_only),
@@ -75,7 +78,19 @@ def conclude(
         [*made, *findings],
         accumulator.pictures,
         {"alpha": plan.alpha, "interval": plan.interval, **about, "thresholds": plan.thresholds},
+        _differences(plan, accumulator, by_member, bounds),
     )
+
+
+def _differences(
+    plan: Plan, accumulator: Accumulator, by_member: Mapping[Estimator, Sums], bounds: Bounds
+) -> dict[str, Estimate] | None:
+    """To the other target, of a family with the member that was chosen for the first."""
+    comparison = accumulator.comparison
+    if comparison is None:
+        return None
+    members = {asked.key: _member(plan, asked, by_member, bounds)[0] for asked in plan.estimators}
+    return {key: comparison.difference(key, member, plan.alpha) for key, member in members.items()}
 
 
 def _member(

@@ -123,11 +123,14 @@ def refuse_where(mask: NDArray[np.bool_], column: str, values: NDArray[Any], rul
 
 
 def _array(column: str, values: ArrayLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as fault:
+        raise BadLog(column, type(values).__name__, "rows must have the same length") from fault
     fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise BadLog(column, array.shape, f"shape must be ({wanted})")
+        raise BadLog(column, array.shape, f"shape must be ({wanted}{',' if len(shape) == 1 else ''})")
     return array
 
 
@@ -150,7 +153,7 @@ def _matrix(column: str, values: ArrayLike, n: int) -> F64:
 
 
 def _column(column: str, values: ArrayLike, n: int) -> NDArray[Any]:
-    return _array(column, np.asarray(values), (n,))
+    return _array(column, values, (n,))
 
 
 def _actions(values: ArrayLike, n: int, k: int) -> NDArray[np.intp]:

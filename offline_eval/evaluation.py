@@ -7,18 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from bandits.arrays import F64
 from offline_eval import models
 from offline_eval.accumulate import Accumulator, blocks_of_rows, blocks_of_time, expand
+from offline_eval.comparison import Comparison
 from offline_eval.conclude import bounds_of, chosen, conclude
 from offline_eval.dataset import BanditLog, distribution
 from offline_eval.diagnostics import Diagnosis, Finding, Thresholds, duplicates, middles, repeated, users, without_user
 from offline_eval.errors import BadLog
 from offline_eval.estimators import Estimator, parse
-from offline_eval.formats import hashing
 from offline_eval.intervals.bootstrap import group_of
 from offline_eval.models import Models
 from offline_eval.plan import Plan
@@ -39,12 +38,13 @@ def evaluate(
     interval: str = "cressie-read",
     alpha: float = 0.05,
     w_max: float | None = None,
-    reward_range: tuple[float, float] = (0, 1),
+    reward_range: tuple[float, float] | None = (0, 1),
     cluster: ArrayLike | str | None = None,
     seed: int = 0,
     *,
+    against: ArrayLike | None = None,
     thresholds: Thresholds | None = None,
-    selection: str = "slope",
+    selection: str = "mse",
     terms: bool = True,
     pictures: bool = False,
 ) -> Report:
@@ -58,8 +58,11 @@ def evaluate(
                   estimator the normal interval stands in, and interval_method says so
     w_max         a-priori bound of target / logging; None: its largest value where `log.logging` is known, else
                   1 / min(propensity), flagged "assumed"
-    reward_range  a-priori bounds of a reward; where rewards lie beyond, what was seen is taken, flagged "assumed"
+    reward_range  a-priori bounds of a reward; where rewards lie beyond, or for None, what was seen is taken, flagged
+                  "assumed"
     cluster       "user" for the log's, or an id per round (n,): rounds of one id are not taken as independent
+    against       float64 (n, K)  another target: report.comparison has the first's value less its value, by estimator,
+                  paired over the rounds; mrdr takes the first target's reward model for both
     thresholds    of the diagnosis; None: Thresholds()
     selection     how a lambda is chosen: slope | mse
     terms         whether estimates keep their per-round terms
@@ -78,8 +81,9 @@ def evaluate(
     if not len(log):
         raise BadLog("reward", 0, "a log must have at least one round")
     whole = distribution("target", target, len(log), log.n_actions)
+    other = None if against is None else distribution("against", against, len(log), log.n_actions)
     plan = Plan(
-        [parse(one) for one in estimators],
+        [parse(one) for one in ([estimators] if isinstance(estimators, str) else estimators)],
         interval,
         alpha,
         w_max,
@@ -91,17 +95,23 @@ def evaluate(
         seed,
     )
     ids = _cluster(log, cluster)
-    key = None if ids is None else hashing.users(pa.array(ids.tolist()))
+    key = None if ids is None else _key(ids)
     fitted = models.fit(plan, reward_model, log, whole, ids)
+    fitted_other = None if other is None else models.refit(plan, fitted, log, other, ids)
     least = float(log.propensity.min())
+    middle, members = middles(log.context), expand(plan, w_max or 1.0 / least, len(log))
     accumulator = Accumulator(
-        expand(plan, w_max or 1.0 / least, len(log)),
-        Diagnosis(log.n_actions, middle=middles(log.context)),
+        members,
+        Diagnosis(log.n_actions, middle=middle),
         Pictures() if pictures else None,
+        comparison=None
+        if other is None
+        else Comparison(members, Diagnosis(log.n_actions, middle=middle), plan.cluster),
     )
     parts = list(_slices(log, whole, fitted))
     for rounds, rows in parts:
-        accumulator.add(rounds, {}, _group(plan, key, rows), _block(plan, log, rows))
+        second = None if other is None or fitted_other is None else _rounds(rounds.log, other, fitted_other, rows)
+        accumulator.add(rounds, {}, _group(plan, key, rows), _block(plan, log, rows), second=second)
     bounds = bounds_of(plan, accumulator, least, (float(log.reward.min()), float(log.reward.max())))
     findings = [_duplicates(log), _users(log, plan.cluster, ids)]
     about = {"reward_model": fitted.name} if fitted.name else {}
@@ -116,11 +126,12 @@ def evaluate(
     return replace(report, estimates={key: replace(one, terms=kept[key]) for key, one in report.estimates.items()})
 
 
-def _checked_range(given: tuple[float, float]) -> tuple[float, float]:
-    low, high = float(given[0]), float(given[1])
-    if not low < high:
-        raise ValueError(f"reward_range must rise, got {given}")
-    return low, high
+def _checked_range(given: tuple[float, float] | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    if len(given) != 2:
+        raise ValueError(f"reward_range must be (low, high), got {given}")
+    return float(given[0]), float(given[1])
 
 
 def _cluster(log: BanditLog, given: ArrayLike | str | None) -> NDArray[Any] | None:
@@ -139,15 +150,30 @@ def _cluster(log: BanditLog, given: ArrayLike | str | None) -> NDArray[Any] | No
     return ids
 
 
+def _key(ids: NDArray[Any]) -> NDArray[np.uint64]:
+    """Equal for equal ids, 0 where there is none, uint64 (n,)."""
+    if ids.dtype.kind != "O":
+        missing = np.isnan(ids) if ids.dtype.kind == "f" else ids == "" if ids.dtype.kind == "U" else None
+        number = np.unique(ids, return_inverse=True)[1].reshape(-1) + 1
+        return np.asarray(number if missing is None else np.where(missing, 0, number), np.uint64)
+    seen: dict[object, int] = {}
+    missing_one = (None, "")
+    numbers = [0 if one in missing_one or one != one else seen.setdefault(one, len(seen) + 1) for one in ids.tolist()]
+    return np.array(numbers, np.uint64)
+
+
 def _slices(log: BanditLog, target: F64, fitted: Models) -> Iterator[tuple[Rounds, slice]]:
     size = max(1, SLICE // log.n_actions)
     for start in range(0, len(log), size):
         rows = slice(start, min(start + size, len(log)))
-        part = log.rows(rows)
-        of_action = target[rows][np.arange(len(part)), part.action]
-        by_name = {name: values[rows] for name, values in fitted.by_name.items()}
-        balanced = None if fitted.balanced is None else fitted.balanced[rows]
-        yield Rounds(part, of_action, target[rows], by_name, balanced), rows
+        yield _rounds(log.rows(rows), target, fitted, rows), rows
+
+
+def _rounds(part: BanditLog, target: F64, fitted: Models, rows: slice) -> Rounds:
+    of_action = target[rows][np.arange(len(part)), part.action]
+    by_name = {name: values[rows] for name, values in fitted.by_name.items()}
+    balanced = None if fitted.balanced is None else fitted.balanced[rows]
+    return Rounds(part, of_action, target[rows], by_name, balanced)
 
 
 def _group(plan: Plan, key: NDArray[np.uint64] | None, rows: slice) -> NDArray[np.uint64] | None:

@@ -73,18 +73,25 @@ class LogFiles:
 
 
 def evaluate_files(
-    log: LogFiles, policy: str, plan: Plan, reward: str | None = None, beta: float | None = None
+    log: LogFiles,
+    policy: str,
+    plan: Plan,
+    reward: str | None = None,
+    beta: float | None = None,
+    against: str | None = None,
 ) -> Report:
     """What the policy would have earned per row. Raises BadLog, UsageError.
 
     policy  as on the command line, see targets.GRAMMAR
+    against another one, which it is compared with
     reward  name of a raw reward; None: the row's reward
     beta    of a mixture of satisfaction and revenue
     """
     found = log.survey()
-    actions = log.all_actions(found, constant_action(policy))
+    actions = log.all_actions(found, constant_action(policy), None if against is None else constant_action(against))
     target = parse(policy, found, actions, log.n_files)
-    return _evaluate(log, found, actions, target, plan, reward, beta)
+    other = None if against is None else parse(against, found, actions, log.n_files)
+    return _evaluate(log, found, actions, target, other, plan, choose(found, reward, beta))
 
 
 def _evaluate(
@@ -92,15 +99,15 @@ def _evaluate(
     found: Survey,
     actions: Actions,
     target: Target,
+    against: Target | None,
     plan: Plan,
-    reward: str | None,
-    beta: float | None,
+    chosen: RewardChoice,
 ) -> Report:
     _check_needs(plan)
-    chosen = choose(found, reward, beta)
     frame = frame_of(log, found, actions, chosen)
     members = expand(plan, plan.w_max or 1.0 / found.least_propensity, found.n)
-    whole = plan.needs("target") or (len(actions) <= DENSE_ACTIONS and not _unknowable(target, found, frame))
+    unknowable = any(_unknowable(one, found, frame) for one in (target, against) if one is not None)
+    whole = plan.needs("target") or (len(actions) <= DENSE_ACTIONS and not unknowable)
     job = Job(
         plan,
         log.options,
@@ -112,6 +119,7 @@ def _evaluate(
         found.n,
         known_candidates(log, found),
         found.middle,
+        against=against,
     )
     with progress(found.n, "reward model") as advance:
         models = fit_models(job, log.shards, log.jobs, advance) if plan.models else {}
@@ -120,7 +128,9 @@ def _evaluate(
         whole_log = accumulate(job, log.shards, log.jobs, advance)
     bounds = bounds_of(plan, whole_log, found.least_propensity, chosen.bounds(found))
     findings = [duplicates_of(log, found), users_of(found, plan.cluster)]
-    about = _about(log, found, target, frame, plan, models)
+    about = _about(log, found, target, frame, models)
+    if against is not None:
+        about["against"] = against.name
     return conclude(plan, whole_log, bounds, findings, about, lambda i: str(actions.ids[i]), _times(found))
 
 
@@ -155,9 +165,7 @@ def _check_needs(plan: Plan) -> None:
                 raise UsageError(f"--estimators {estimator.kind}: needs {why}")
 
 
-def _about(
-    log: LogFiles, found: Survey, target: Target, frame: Frame, plan: Plan, models: Mapping[str, Any]
-) -> dict[str, Any]:
+def _about(log: LogFiles, found: Survey, target: Target, frame: Frame, models: Mapping[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {"policy": target.name, "log": str(log.path), "rows": found.rows}
     if found.left_out:
         about["left_out"] = dict(found.left_out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,13 @@ def fit(plan: Plan, given: Any, log: BanditLog, target: F64, cluster: NDArray[An
     return Models(by_name, balanced, name)
 
 
+def refit(plan: Plan, fitted: Models, log: BanditLog, target: F64, cluster: NDArray[Any] | None) -> Models:
+    """The same for another target: reward models stay."""
+    if not plan.needs("balanced"):
+        return fitted
+    return replace(fitted, balanced=balanced_weights(log, target, seed=plan.seed, cluster=cluster))
+
+
 def _reward_models(
     plan: Plan, given: Any, log: BanditLog, target: F64, cluster: NDArray[Any] | None
 ) -> tuple[dict[str, F64], str]:
@@ -75,7 +82,7 @@ def _reward_models(
     weight = mrdr_weight(Rounds(log, target[np.arange(len(log)), log.action])) if "mrdr" in names else None
     if given is None:
         return _ridge(plan, names, log, weight, cluster)
-    if hasattr(given, "fit"):
+    if hasattr(given, "fit") and not isinstance(given, type):
         weights = {"plain": None, "mrdr": weight}
         fitted = {
             one: cross_fit(given, log, folds=FOLDS, seed=plan.seed, sample_weight=weights[one], cluster=cluster)

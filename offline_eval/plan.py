@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from offline_eval.diagnostics.thresholds import Thresholds
 from offline_eval.estimators.base import Estimator
+from offline_eval.intervals import METHODS as INTERVALS
+from offline_eval.selection import METHODS as SELECTIONS
 
 N_BLOCKS = 256
 """Stretches of the log's time, for confidence sequences and for the value over time."""
@@ -24,6 +27,8 @@ class Plan:
     cluster     whether the rounds of a user count as dependent
     selection   how a family's member is chosen: slope | mse
     pictures    whether plots will be drawn
+
+    Raises ValueError for a name that is unknown or a number that is out of range.
     """
 
     estimators: Sequence[Estimator]
@@ -32,10 +37,26 @@ class Plan:
     w_max: float | None = None
     reward: tuple[float, float] | None = None
     cluster: bool = False
-    selection: str = "slope"
+    selection: str = "mse"
     pictures: bool = False
     thresholds: Thresholds = Thresholds()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field, known in (("interval", INTERVALS), ("selection", SELECTIONS)):
+            name = getattr(self, field)
+            if name not in known:
+                near = get_close_matches(str(name), known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"{field} must be one of {', '.join(known)}, got {name!r}{hint}")
+        if not 0.0 < self.alpha < 1.0:
+            raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
+        if self.w_max is not None and not self.w_max > 0.0:
+            raise ValueError(f"w_max must be > 0, got {self.w_max}")
+        if self.reward is not None and not self.reward[0] < self.reward[1]:
+            raise ValueError(f"reward_range must rise, got {self.reward}")
+        if int(self.seed) != self.seed or self.seed < 0:
+            raise ValueError(f"seed must be an integer >= 0, got {self.seed}")
 
     @property
     def in_blocks(self) -> bool:

@@ -45,6 +45,7 @@ class Report:
     findings     every check made, the sound ones too
     pictures     what plots are drawn from, see report.pictures; None unless asked for
     about        what was evaluated: log, policy, reward model, rows left out and why, alpha
+    comparison   where a second target was given: by the estimator's key, the first's value less the second's
     """
 
     n: int
@@ -54,6 +55,7 @@ class Report:
     findings: Sequence[Finding]
     pictures: Any = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    comparison: Mapping[str, Estimate] | None = None
 
     @property
     def supported(self) -> bool:

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from bandits.arrays import F64
 from offline_eval.accumulate import Accumulator, blocks_of_rows, blocks_of_time
 from offline_eval.batches import Batch, Frame, batch_rows, batches
+from offline_eval.comparison import Comparison
 from offline_eval.diagnostics import Diagnosis
 from offline_eval.estimators import Estimator
 from offline_eval.formats import FORMATS
@@ -51,6 +52,7 @@ class Job:
 
     members  estimators, families replaced by their members
     dense    whether (n, K) arrays are made
+    against  a second target to compare with
     time     (first, last) of the log, None: stretches go by the number of a row
     n        rows of the log
     """
@@ -66,6 +68,7 @@ class Job:
     known_candidates: bool
     middle: F64 | None = None
     models: Mapping[str, CrossFittedRidge] = field(default_factory=dict)
+    against: Target | None = None
 
     def with_models(self, models: Mapping[str, CrossFittedRidge]) -> Job:
         """The same with reward models."""
@@ -77,14 +80,32 @@ class Job:
 
     def rounds(self, batch: Batch, row: NDArray[np.int64]) -> Rounds:
         """A batch beside the target."""
-        if self.dense:
-            target = self.target.probabilities(batch)
-            target_action = target[np.arange(len(batch)), batch.action]
-        else:
-            target, target_action = None, self.target.of_action(batch)
         fold = _fold(batch, row)
         models = {name: model.predict(batch.filled_context, fold) for name, model in self.models.items()}
-        return Rounds(batch.log(self.dense), target_action, target, models)
+        return Rounds(batch.log(self.dense), *self._beside(self.target, batch), models)
+
+    def second(self, batch: Batch, rounds: Rounds) -> Rounds | None:
+        """The same rounds beside the target to compare with."""
+        if self.against is None:
+            return None
+        return Rounds(rounds.log, *self._beside(self.against, batch), rounds.models)
+
+    def _beside(self, target: Target, batch: Batch) -> tuple[F64, F64 | None]:
+        if not self.dense:
+            return target.of_action(batch), None
+        whole = target.probabilities(batch)
+        return whole[np.arange(len(batch)), batch.action], whole
+
+    def accumulator(self) -> Accumulator:
+        """An empty one."""
+        comparison = None
+        if self.against is not None:
+            comparison = Comparison(self.members, self._diagnosis(), self.plan.cluster)
+        pictures = Pictures() if self.plan.pictures else None
+        return Accumulator(self.members, self._diagnosis(), pictures, comparison=comparison)
+
+    def _diagnosis(self) -> Diagnosis:
+        return Diagnosis(len(self.frame.actions), self.known_candidates, self.middle)
 
     def group(self, batch: Batch, row: NDArray[np.int64]) -> NDArray[np.uint64] | None:
         """Of each round its user, or for a bootstrap without users its group."""
@@ -138,7 +159,7 @@ def _fit(job: Job, shard: Shard, advance: Advance) -> _Fits:
         row = batch.chunk.index + shard.first
         fold = _fold(batch, row)
         for name, moments in fits.items():
-            weight = None if name == "plain" else mrdr_weight(job.rounds(batch, row))
+            weight = batch.chunk.count if name == "plain" else mrdr_weight(job.rounds(batch, row))
             moments.add(batch.filled_context, batch.action, batch.reward, fold, weight)
         advance(len(batch))
     return _Fits(fits)
@@ -150,12 +171,12 @@ def accumulate(job: Job, shards: Sequence[Shard], jobs: int, advance: Advance) -
 
 
 def _accumulate(job: Job, shard: Shard, advance: Advance) -> Accumulator:
-    diagnosis = Diagnosis(len(job.frame.actions), job.known_candidates, job.middle)
-    whole = Accumulator(job.members, diagnosis, Pictures() if job.plan.pictures else None)
+    whole = job.accumulator()
     for batch in batches(shard, job.rows, job.options, job.frame):
         row = batch.chunk.index + shard.first
         rounds = job.rounds(batch, row)
         segments, place = batch.chunk.segments, batch.chunk.place.of
-        whole.add(rounds, segments, job.group(batch, row), job.block(batch, row), place)
+        group, block = job.group(batch, row), job.block(batch, row)
+        whole.add(rounds, segments, group, block, place, job.second(batch, rounds))
         advance(len(batch))
     return whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from offline_eval.comparison import OF_A_TARGET
 from offline_eval.diagnostics import Finding, Level
 from offline_eval.errors import BadLog
 from offline_eval.files import LogFiles, duplicates_of, frame_of, known_candidates, users_of
@@ -14,9 +15,6 @@ from offline_eval.rewards import choose
 from offline_eval.stream import Job, accumulate
 from offline_eval.survey import Survey
 from offline_eval.targets.fixed import Uniform
-
-OF_A_TARGET = ("effective sample size", "largest weight", "tail of the weights", "few rewards", "unsupported actions")
-"""Findings about a policy, not about the log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bandits.errors import UsageError
+from offline_eval.commands import names
 from offline_eval.commands.log_flags import add_log_flags, log_files
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 HELP = "estimate what a policy would have earned on a log"
 EXAMPLE = """example:
   banditd evaluate home.parquet --policy uniform --estimators ips,snips,dr
+  banditd evaluate home.parquet --policy new.npz --against logged
   banditd evaluate ads.parquet --policy policy.json --cluster user --gate --html report.html
 
 Exit status: 0; 1 the gate failed; 2 bad input; 3 the log cannot support the question."""
@@ -30,13 +32,9 @@ ASSUMED = "assumed"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the log's flags and the evaluation's own."""
-    from offline_eval.diagnostics.thresholds import Thresholds
-    from offline_eval.intervals import METHODS
-    from offline_eval.targets import GRAMMAR
-
-    limits = Thresholds()
     add_log_flags(parser)
-    parser.add_argument("--policy", required=True, help=GRAMMAR)
+    parser.add_argument("--policy", required=True, help=names.POLICIES)
+    parser.add_argument("--against", metavar="POLICY", help="another policy: print how far the first is ahead of it")
     parser.add_argument(
         "--estimators",
         default="ips,snips,dr",
@@ -45,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "as switch-dr:lam=5.3 (default: %(default)s)",
     )
     parser.add_argument(
-        "--interval", choices=list(METHODS), default="cressie-read", help="(default: %(default)s; DR forms: normal)"
+        "--interval", choices=names.INTERVALS, default="cressie-read", help="(default: %(default)s; DR forms: normal)"
     )
     parser.add_argument("--alpha", type=float, default=0.05, help="of intervals of coverage 1 - alpha (default: .05)")
     parser.add_argument("--cluster", choices=["user"], help="do not take the rounds of a user as independent")
@@ -56,19 +54,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beta", type=float, metavar="B", help="evaluate B z(satisfaction) + (1 - B) z(revenue) of an ad-load log"
     )
-    parser.add_argument("--selection", choices=["slope", "mse"], default="slope", help="of a lambda left out")
-    parser.add_argument("--min-ess", type=float, default=limits.min_ess, metavar="N", help="refuse below (%(default)s)")
+    parser.add_argument("--selection", choices=["slope", "mse"], default="mse", help="of a lambda left out")
+    parser.add_argument("--min-ess", type=float, default=names.MIN_ESS, metavar="N", help="refuse below (%(default)s)")
     parser.add_argument(
         "--max-weight-share",
         type=float,
-        default=limits.max_weight_share,
+        default=names.MAX_WEIGHT_SHARE,
         metavar="S",
         help="refuse where one weight has a larger share of their sum (%(default)s)",
     )
     parser.add_argument(
         "--max-unsupported",
         type=float,
-        default=limits.max_unsupported,
+        default=names.MAX_UNSUPPORTED,
         metavar="M",
         help="refuse where more of the policy lies on actions the log never takes (%(default)s)",
     )
@@ -88,17 +86,19 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and return the exit status. Raises UsageError."""
     from offline_eval.files import evaluate_files
     from offline_eval.report.document import to_document
-    from offline_eval.report.html import report_page
-    from offline_eval.report.terminal import show
 
     gate = _gate(args.gate)
     plan = _plan(args)
-    report = evaluate_files(log_files(args), args.policy, plan, args.reward, args.beta)
+    report = evaluate_files(log_files(args), args.policy, plan, args.reward, args.beta, args.against)
     if args.html is not None:
+        from offline_eval.report.html import report_page
+
         _write(args.html, report_page(report, shlex.join(["banditd", *sys.argv[1:]])))
     if args.json:
         print(json.dumps(to_document(report), allow_nan=False))
     else:
+        from offline_eval.report.terminal import show
+
         show(report)
     return _status(report, gate)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bandits.errors import UsageError
-from offline_eval.files import LogFiles
-from offline_eval.formats import FORMATS, find
-from offline_eval.formats.chunk import Id, ReadOptions
+from offline_eval.commands import names
+
+if TYPE_CHECKING:
+    from offline_eval.files import LogFiles
+    from offline_eval.formats.chunk import Id
 
 MAX_JOBS = 256
 
@@ -17,7 +20,7 @@ MAX_JOBS = 256
 def add_log_flags(parser: argparse.ArgumentParser) -> None:
     """Add LOG and how it is read."""
     parser.add_argument("log", type=Path, metavar="LOG", help="a file, or a folder of files of one format")
-    parser.add_argument("--format", choices=list(FORMATS), help="of the log (default: told by suffix and columns)")
+    parser.add_argument("--format", choices=names.FORMATS, help="of the log (default: told by suffix and columns)")
     parser.add_argument(
         "--map",
         metavar="NAME=COLUMN,..",
@@ -38,6 +41,10 @@ def add_log_flags(parser: argparse.ArgumentParser) -> None:
 
 def log_files(args: argparse.Namespace) -> LogFiles:
     """What the flags say. Raises UsageError."""
+    from offline_eval.files import LogFiles
+    from offline_eval.formats import find
+    from offline_eval.formats.chunk import ReadOptions
+
     if not 1 <= args.jobs <= MAX_JOBS:
         raise UsageError(f"--jobs must lie in [1, {MAX_JOBS}], got {args.jobs}")
     options = ReadOptions(_map(args.map), args.include_exploit, args.default_reward)

@@ -14,9 +14,14 @@ from bandits.simulation import WORLDS, Policy, Simulation, Uniform, parse_policy
 from bandits.simulation.encoding import Encoder
 from bandits.terminal import Terminal
 
+AD_LOAD = "adload"
 HELP = "play a policy in a world whose truth is known, and print its regret"
 EXAMPLE = """example:
-  banditd simulate clusters --policy diag_linucb:alpha=1,variant=published --rounds 20000 --seed 1"""
+  banditd simulate clusters --policy diag_linucb:alpha=1,variant=published --rounds 20000 --seed 1
+  banditd simulate adload --policy learned --seed 1
+
+Rewards of adload are .7 z(satisfaction) + .3 z(revenue), z as in a log of its logging policy: 0 is what that brings.
+Its default policy is learned from such a log of 50,000 fetches and other users."""
 
 
 class Outcome(TypedDict):
@@ -36,21 +41,20 @@ class Report(Outcome):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    parser.add_argument("world", metavar="WORLD", help=" | ".join(WORLDS))
+    parser.add_argument("world", metavar="WORLD", help=" | ".join([*WORLDS, AD_LOAD]))
     parser.add_argument(
         "--policy",
-        default="diag_linucb",
-        help="uniform | diag_linucb[:alpha=.3,variant=centred,prior=1] | full_linucb[:alpha=.3,prior=1]; "
-        "served through a surface's default sampler (default: %(default)s)",
+        help="uniform | diag_linucb[:alpha=.3,variant=centred,prior=1] | full_linucb[:alpha=.3,prior=1], "
+        "served through a surface's default sampler; of adload: learned | logging | uniform | constant:K | FILE.json "
+        "(default: diag_linucb; adload: learned)",
     )
     parser.add_argument("--rounds", type=int, default=20_000, metavar="N", help="requests (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of world and play (default: %(default)s)")
     parser.add_argument(
         "--refresh",
         type=int,
-        default=1,
         metavar="N",
-        help="requests between two updates of the parameters (default: 1)",
+        help="requests between two updates of the parameters (default: 1); not of adload",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -65,12 +69,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _report(world_name: str, policy: str, rounds: int, seed: int, refresh: int) -> Report:
-    if world_name not in WORLDS:
-        raise UsageError(f"WORLD must be one of {', '.join(WORLDS)}, got {world_name!r}")
+def _report(world_name: str, policy: str | None, rounds: int, seed: int, refresh: int | None) -> Report:
+    if world_name not in (*WORLDS, AD_LOAD):
+        raise UsageError(f"WORLD must be one of {', '.join([*WORLDS, AD_LOAD])}, got {world_name!r}")
     for option, value, low in (("--rounds", rounds, 1), ("--refresh", refresh, 1), ("--seed", seed, 0)):
-        if value < low:
+        if value is not None and value < low:
             raise UsageError(f"{option} must be >= {low}, got {value}")
+    if world_name == AD_LOAD:
+        return _ad_load(policy or "learned", rounds, seed, refresh)
+    return _items(world_name, policy or "diag_linucb", rounds, seed, refresh or 1)
+
+
+def _items(world_name: str, policy: str, rounds: int, seed: int, refresh: int) -> Report:
     world = WORLDS[world_name](seed)
     encoder = Encoder(world)
 
@@ -90,6 +100,25 @@ def _report(world_name: str, policy: str, rounds: int, seed: int, refresh: int) 
         regret=outcome.regret,
         upper_bound=outcome.upper_bound,
         baselines={"random": Outcome(reward=random.reward, regret=random.regret)},
+    )
+
+
+def _ad_load(policy: str, rounds: int, seed: int, refresh: int | None) -> Report:
+    from offline_eval.learning.play import regrets
+
+    if refresh is not None:
+        raise UsageError("--refresh: the policies of adload do not learn while they are played")
+    played = regrets(policy, rounds, seed)
+    outcomes = {name: Outcome(reward=one.mean, regret=one.regret) for name, one in played.items()}
+    chosen = outcomes.pop("policy")
+    return Report(
+        world=AD_LOAD,
+        policy=policy,
+        rounds=rounds,
+        reward=chosen["reward"],
+        regret=chosen["regret"],
+        upper_bound=played["policy"].upper_bound,
+        baselines=outcomes,
     )
 
 

@@ -1,1 +1,5 @@
-"""formats of off-policy evaluation."""
+"""Log files of every format as chunks of columns."""
+
+from offline_eval.formats.registry import FORMATS, find
+
+__all__ = ["FORMATS", "find"]

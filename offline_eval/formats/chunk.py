@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bandits.arrays import F64
 
 Id = str | int
+_PER_ROW = ("reward", "propensity", "count", "user", "timestamp", "fingerprint", "position", "context", "index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,14 @@ class Ragged:
     names: Sequence[Id]
     known: NDArray[np.bool_]
     value: F64 | None = None
+
+    def where(self, keep: NDArray[np.bool_]) -> Ragged:
+        """The rows where keep holds."""
+        length = np.diff(self.start)
+        entries = np.repeat(keep, length)
+        start = np.concatenate([[0], np.cumsum(length[keep])]).astype(np.int64)
+        value = None if self.value is None else self.value[entries]
+        return Ragged(start, self.code[entries], self.names, self.known[keep], value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,26 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.reward)
 
+    def where(self, keep: NDArray[np.bool_], reason: str) -> Chunk:
+        """The rows where keep holds, the others counted as left out for the reason."""
+
+        def ids(some: Ids) -> Ids:
+            return Ids(some.code[keep], some.names)
+
+        def part(column: NDArray[Any] | None) -> Any:
+            return column[keep] if column is not None and len(column) == len(keep) else column
+
+        return replace(
+            self,
+            place=replace(self.place, number=self.place.number[keep]),
+            action=ids(self.action),
+            candidates=None if self.candidates is None else self.candidates.where(keep),
+            rewards={name: values[keep] for name, values in self.rewards.items()},
+            segments={name: ids(some) for name, some in self.segments.items()},
+            left_out={**self.left_out, reason: self.left_out.get(reason, 0) + int((~keep).sum())},
+            **{name: part(getattr(self, name)) for name in _PER_ROW},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
@@ -116,11 +145,13 @@ class ReadOptions:
     include_exploit  keep rows of mode exploit and of propensity 1 that it chose
     default_reward   of a line without outcome (dsjson)
     slate            reserved
+    context          read the context; without it chunks have none, and are read faster
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     include_exploit: bool = False
     default_reward: float = 0.0
+    context: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +173,8 @@ class LogFormat(Protocol):
 
     NAME: str
     SUFFIXES: tuple[str, ...]
+    FIXED_ACTIONS: bool
+    """Whether the same actions stand for choice in every row."""
 
     def recognises(self, path: Path) -> bool:
         """Whether a file of one of the suffixes looks like it (column names of Parquet, first line of text)."""

@@ -28,6 +28,25 @@ def to_document(report: Report) -> dict[str, Any]:
             {"name": one.name, "level": one.level.name.lower(), "detail": one.detail} for one in report.findings
         ],
         "about": plain_value(report.about),
+        **_comparison(report),
+    }
+
+
+def _comparison(report: Report) -> dict[str, Any]:
+    """Only where there is a second policy."""
+    if report.comparison is None:
+        return {}
+    differences = report.comparison.values() if report.supported else []
+    return {"comparison": [_difference(one) for one in differences]}
+
+
+def _difference(estimate: Estimate) -> dict[str, Any]:
+    numbers = _numbers(estimate)
+    return {
+        "estimator": estimate.estimator,
+        "difference": numbers.pop("value"),
+        **numbers,
+        "flags": list(estimate.flags),
     }
 
 

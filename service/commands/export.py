@@ -29,14 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --config, --data and the export's own flags."""
     add_server_flags(parser, ["server.data"])
     parser.add_argument("--surface", required=True, metavar="S", help="surface to export")
-    parser.add_argument("--format", choices=["own"], default="own", help="own: every column (default: %(default)s)")
+    parser.add_argument(
+        "--format",
+        choices=["own", "obp", "dsjson", "csv"],
+        default="own",
+        help="own: every column; the others: rows with a reward (default: %(default)s)",
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
         metavar="FILE",
-        help=".parquet, or lines of JSON: .jsonl, .jsonl.gz, .jsonl.zst",
+        help="own: .parquet, or lines of JSON: .jsonl, .jsonl.gz, .jsonl.zst; obp: .npz; csv: .csv; dsjson: .dsjson",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -68,11 +73,13 @@ def run(args: argparse.Namespace) -> int:
                 exported = export(log, generations, surface, rules, writer, wall_clock_us(), progress)
         except LogUnavailable as fault:
             raise UsageError(f"{fault}; check the disk, then start the export again") from fault
-    report = {"output": str(args.output), "rows": exported.rows, "decisions": exported.decisions}
+    rows = exported.rows - writer.left_out.total()
+    report = {"output": str(args.output), "rows": rows, "decisions": exported.decisions}
+    left_out = exported.left_out | writer.left_out
     if args.json:
-        print(json.dumps(report | {"left_out": exported.left_out}))
+        print(json.dumps(report | {"left_out": left_out}))
     else:
-        print(_sentence(report, exported.left_out))
+        print(_sentence(report, left_out))
     return 0
 
 

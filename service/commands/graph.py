@@ -12,7 +12,6 @@ import numpy as np
 
 from bandits.errors import UsageError
 from bandits.graph import Graph, GraphError
-from bandits.graph_build import build, uses_minibatch
 from service.embeddings import Embeddings, read_embeddings
 
 HELP = "build the graph of a surface: clusters of users and the best items of each"
@@ -52,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build the graph and write it whole or not at all. Raises UsageError."""
+    from bandits.graph_build import build
+
     if args.keep_centroids is None and (args.users is None or args.clusters is None):
         raise UsageError("graph build needs --users and --clusters, or --keep-centroids OLD")
     if not 0 <= args.seed < 2**32:
@@ -117,6 +118,8 @@ def _same_dimension(args: argparse.Namespace, items: Embeddings, users: Embeddin
 
 
 def _clustering(users: Embeddings | None, clusters: int, kept: Graph | None) -> str:
+    from bandits.graph_build import uses_minibatch
+
     if kept is not None or users is None:
         return "kept centroids"
     n_users, dimension = users.vectors.shape

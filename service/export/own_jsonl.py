@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -13,14 +14,19 @@ from bandits.own_log import Row, to_json_lines
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 
 
+def compressed(file: BinaryIO, suffix: str) -> tuple[Any, BinaryIO]:
+    """What to write lines to, and what to close after it: a compressing stream closes its own, unless that fails."""
+    codec = _CODECS.get(suffix[suffix.rfind(".") :])
+    copy = os.fdopen(os.dup(file.fileno()), "wb")
+    return (copy if codec is None else pa.CompressedOutputStream(copy, codec)), copy
+
+
 class OwnJsonLines:
     """See writers.Writer; rows are handed to the file at once."""
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
-        codec = _CODECS.get(suffix[suffix.rfind(".") :])
-        # A compressing stream closes what it writes to, unless that fails.
-        self._file = os.fdopen(os.dup(file.fileno()), "wb")
-        self._out = self._file if codec is None else pa.CompressedOutputStream(self._file, codec)
+        self.left_out: Counter[str] = Counter()
+        self._out, self._file = compressed(file, suffix)
 
     def write(self, rows: Sequence[Row]) -> None:
         self._out.write(to_json_lines(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ class OwnParquet:
     """See writers.Writer; holds one row group in memory."""
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
+        self.left_out: Counter[str] = Counter()
         self._out = pq.ParquetWriter(file, SCHEMA, compression="zstd")
         self._batches: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0

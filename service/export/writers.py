@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,13 +10,21 @@ from typing import BinaryIO, Protocol
 
 from bandits.errors import UsageError
 from bandits.own_log import Row
+from service.export.csv_table import CsvTable
+from service.export.dsjson_lines import DsJsonLines
+from service.export.obp_npz import ObpNpz
 from service.export.own_jsonl import OwnJsonLines
 from service.export.own_parquet import OwnParquet
 from service.files import whole_file
 
 
 class Writer(Protocol):
-    """Puts rows into a file, in order; OSError where the disk does not take them."""
+    """Puts rows into a file, in order; OSError where the disk does not take them.
+
+    left_out  rows that the format cannot carry, by reason
+    """
+
+    left_out: Counter[str]
 
     def write(self, rows: Sequence[Row]) -> None:
         """Append rows; they may stay in memory up to a bound."""
@@ -34,6 +43,9 @@ class Opener(Protocol):
 _JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".json.gz", ".json.zst")
 FORMATS: Mapping[str, Mapping[str, Opener]] = {
     "own": {".parquet": OwnParquet} | dict.fromkeys(_JSON_LINES, OwnJsonLines),
+    "obp": {".npz": ObpNpz},
+    "csv": {".csv": CsvTable},
+    "dsjson": dict.fromkeys((".dsjson", ".dsjson.gz", ".dsjson.zst", *_JSON_LINES), DsJsonLines),
 }
 
 
