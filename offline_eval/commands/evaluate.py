@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bandits.errors import UsageError
 from offline_eval.commands import names
 from offline_eval.commands.log_flags import add_log_flags, log_files
+from offline_eval.commands.numbers import number, reward_range
 
 if TYPE_CHECKING:
     from offline_eval.plan import Plan
@@ -89,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
 
     gate = _gate(args.gate)
     plan = _plan(args)
+    if args.html is not None and (args.html.is_dir() or not args.html.absolute().parent.is_dir()):
+        raise UsageError(f"--html {args.html}: must be a file in a folder that is there")
     report = evaluate_files(log_files(args), args.policy, plan, args.reward, args.beta, args.against)
     if args.html is not None:
         from offline_eval.report.html import report_page
@@ -126,7 +129,7 @@ def _gate(text: str | None) -> float | None:
     """The level, NaN for the logged mean, None without a gate."""
     if text is None or text == ASSUMED:
         return None if text is None else math.nan
-    return _number("--gate", text)
+    return number("--gate", text)
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -140,7 +143,13 @@ def _plan(args: argparse.Namespace) -> Plan:
         raise UsageError(f"--alpha must lie in (0, 1), got {args.alpha:g}")
     if args.w_max is not None and not args.w_max > 0:
         raise UsageError(f"--w-max must be > 0, got {args.w_max:g}")
-    for flag, value in (("--min-ess", args.min_ess), ("--max-weight-share", args.max_weight_share)):
+    if args.seed < 0:
+        raise UsageError(f"--seed must be >= 0, got {args.seed}")
+    for flag, value in (
+        ("--min-ess", args.min_ess),
+        ("--max-weight-share", args.max_weight_share),
+        ("--max-unsupported", args.max_unsupported),
+    ):
         if not 0 <= value < math.inf:
             raise UsageError(f"{flag} must be >= 0 and finite, got {value:g}")
     try:
@@ -152,7 +161,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         args.interval,
         args.alpha,
         args.w_max,
-        _range(args.reward_range),
+        reward_range(args.reward_range),
         args.cluster is not None,
         args.selection,
         args.html is not None,
@@ -172,28 +181,6 @@ def split_estimators(text: str) -> Sequence[str]:
     if not names:
         raise ValueError("needs at least one")
     return names
-
-
-def _range(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    low, comma, high = text.partition(",")
-    if not comma:
-        raise UsageError(f"--reward-range must be LO,HI, got {text!r}")
-    ends = _number("--reward-range", low), _number("--reward-range", high)
-    if not ends[0] < ends[1]:
-        raise UsageError(f"--reward-range must rise, got {text!r}")
-    return ends
-
-
-def _number(flag: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as fault:
-        raise UsageError(f"{flag} must be a number, got {text!r}") from fault
-    if not math.isfinite(value):
-        raise UsageError(f"{flag} must be finite, got {text!r}")
-    return value
 
 
 def _write(path: Path, text: str) -> None:

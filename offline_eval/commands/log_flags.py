@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ def log_files(args: argparse.Namespace) -> LogFiles:
 
     if not 1 <= args.jobs <= MAX_JOBS:
         raise UsageError(f"--jobs must lie in [1, {MAX_JOBS}], got {args.jobs}")
+    if not abs(args.default_reward) < math.inf:
+        raise UsageError(f"--default-reward must be finite, got {args.default_reward:g}")
     options = ReadOptions(_map(args.map), args.include_exploit, args.default_reward)
     return LogFiles(args.log, find(args.log, args.format), options, _actions(args.actions), args.jobs)
 

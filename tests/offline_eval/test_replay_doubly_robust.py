@@ -53,11 +53,8 @@ class Half:
 
     name = "half"
 
-    def predict(self, request: Request) -> np.ndarray:
-        return np.full(len(request.candidates), 0.5)
-
-    def learn(self, request: Request, action: int, reward: float) -> None:
-        """Nothing to learn."""
+    def play(self, rows: Rows) -> np.ndarray:
+        return np.full(len(rows.entries[1]), 0.5)
 
 
 def test_three_rows_by_hand():
@@ -136,25 +133,27 @@ def test_a_prediction_has_not_seen_its_row():
     assert residual > np.var(reward)
 
 
-def test_running_ridge_is_the_ridge_regression_of_the_rows_so_far():
+def test_running_ridge_is_the_ridge_regression_of_the_rows_before():
+    """Every row's two predictions, by solving the normal equations of the earlier rows of each action."""
     rng = np.random.default_rng(6)
-    model, x, y = RunningRidge(2, 3), rng.normal(size=(30, 3)), rng.normal(size=30)
-    for row, reward in zip(x, y, strict=True):
-        model.learn(Request(0, np.arange(3), row, np.arange(2)), 1, reward)
-    wide = np.column_stack([x, np.ones(30)])
-    theta = np.linalg.solve(wide.T @ wide + np.eye(4), wide.T @ y)
-    asked = Request(0, np.arange(3), np.array([1.0, 2.0, -1.0]), np.arange(2))
-    np.testing.assert_allclose(model.predict(asked), [0.0, theta @ [1.0, 2.0, -1.0, 1.0]], rtol=1e-9)
+    n, x, y, action = 30, rng.normal(size=(30, 3)), rng.normal(size=30), rng.integers(2, size=30)
+    rows = Rows(action, y, np.full(n, 0.5), 2, Slots.of(x, np.ones(3)))
+    predicted = RunningRidge(2, 4).play(rows).reshape(n, 2)
+    wide = np.column_stack([x, np.ones(n)])
+    for i in range(n):
+        for k in range(2):
+            before = wide[:i][action[:i] == k]
+            theta = np.linalg.solve(before.T @ before + np.eye(4), before.T @ y[:i][action[:i] == k])
+            assert predicted[i, k] == pytest.approx(wide[i] @ theta, rel=1e-9, abs=1e-12)
 
 
 def test_running_means_by_hand():
-    """Rewards 1 and 0 of action 0, 4 of action 1: mean 5/3; (5/3 + 1) / 3, (5/3 + 4) / 2, and 5/3 unseen."""
-    model = RunningMeans(3)
-    asked = Request(0, np.array([0]), np.array([1.0]), np.arange(3))
-    assert model.predict(asked).tolist() == [0.0, 0.0, 0.0]
-    for action, reward in ((0, 1.0), (0, 0.0), (1, 4.0)):
-        model.learn(asked, action, reward)
-    np.testing.assert_allclose(model.predict(asked), [8 / 9, 17 / 6, 5 / 3])
+    """Rewards 1 and 0 of action 0, 4 of action 1: at last the mean is 5/3; (5/3 + 1) / 3, (5/3 + 4) / 2, 5/3 unseen."""
+    rows = Rows(np.array([0, 0, 1, 2]), np.array([1.0, 0.0, 4.0, 9.0]), np.ones(4), 3, constant(4))
+    predicted = RunningMeans(3).play(rows).reshape(4, 3)
+    np.testing.assert_allclose(predicted[0], 0.0)
+    np.testing.assert_allclose(predicted[1], [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(predicted[3], [8 / 9, 17 / 6, 5 / 3])
     assert isinstance(running_model(10_000, 100), RunningMeans)
 
 
