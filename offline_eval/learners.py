@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bandits.arrays import F64
+from bandits.errors import UsageError
 from bandits.sampling import Sampler
 from bandits.simulation.policy import Policy, Request, parse_policy
 
@@ -19,6 +20,7 @@ SAMPLER_OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = MappingProxyTy
 )
 MAX_CELLS = 100_000_000
 """Numbers that a learner's table may hold: 800 MB."""
+NOT_FINITE = "--policy: a score is beyond float32; lower alpha, or raise prior"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,12 @@ class LearningPlayer:
     scale: float
 
     def probabilities(self, request: Request) -> F64:
-        """Of each candidate, float64 (A,)."""
-        return self.sampler.first_position(self.policy.scores(request).astype(np.float32))
+        """Of each candidate, float64 (A,). Raises UsageError where a score is not finite."""
+        with np.errstate(over="ignore"):
+            score = self.policy.scores(request).astype(np.float32)
+        if not np.isfinite(score).all():
+            raise UsageError(NOT_FINITE)
+        return self.sampler.first_position(score)
 
     def learn(self, request: Request, action: int, reward: float) -> None:
         """Take in the reward of the action that was chosen."""
@@ -72,7 +78,7 @@ def learner(text: str, n_actions: int, n_slots: int, scale: float) -> LearningPl
     own = [part for part in parts if part not in of_sampler]
     cells = n_actions * n_slots * (n_slots if name == "full_linucb" else 1)
     if cells > MAX_CELLS:
-        size = f"{n_actions:,} actions x {n_slots:,} features"
+        size = f"{n_actions:,} actions x {n_slots:,} slots"
         raise ValueError(f"{name} would hold {size} in {cells:,} numbers, at most {MAX_CELLS:,}")
     policy = parse_policy(f"{name}:{','.join(own)}", n_actions, n_slots, None)
     return LearningPlayer(policy, _sampler(of_sampler), scale)

@@ -77,13 +77,13 @@ class Learning:
     """Scores with a learner's upper confidence bounds."""
 
     def __init__(self, learner: Learner) -> None:
-        self._learner = learner
+        self.learner = learner
 
     def scores(self, request: Request) -> Floats:
-        return self._learner.scores(request.slots, request.weights)[request.candidates]
+        return self.learner.scores(request.slots, request.weights)[request.candidates]
 
     def learn(self, request: Request, item: int, reward: float) -> None:
-        self._learner.update(item, request.slots, request.weights, reward)
+        self.learner.update(item, request.slots, request.weights, reward)
 
 
 def parse_policy(text: str, n_arms: int, n_slots: int, edges: NDArray[np.bool_] | None) -> Policy:

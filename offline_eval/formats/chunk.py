@@ -93,6 +93,8 @@ class Chunk:
     left_out      rows read but left out, by reason: {"exploit mode": 12, "no reward yet": 3}
     index         int64 (m,)    0-based number of each row in its file, those left out counted; `place` may count lines
     declared      ids that the file declares to be all actions (obp: 0 .. n_actions - 1); empty: none declared
+    slots         contexts as weighted slots, `value` their weights, |weight| <= 16, slots different within a row; None:
+                  not asked for (ReadOptions.slots), or the file has none
     """
 
     place: Place
@@ -112,6 +114,7 @@ class Chunk:
     left_out: Mapping[str, int] = field(default_factory=dict)
     index: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     declared: Sequence[Id] = ()
+    slots: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -130,6 +133,7 @@ class Chunk:
             place=replace(self.place, number=self.place.number[keep]),
             action=ids(self.action),
             candidates=None if self.candidates is None else self.candidates.where(keep),
+            slots=None if self.slots is None else self.slots.where(keep),
             rewards={name: values[keep] for name, values in self.rewards.items()},
             segments={name: ids(some) for name, some in self.segments.items()},
             left_out={**self.left_out, reason: self.left_out.get(reason, 0) + int((~keep).sum())},
@@ -146,12 +150,14 @@ class ReadOptions:
     default_reward   of a line without outcome (dsjson)
     slate            reserved
     context          read the context; without it chunks have none, and are read faster
+    slots            read the context's weighted slots too (own log), which a replayed learner wants
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     include_exploit: bool = False
     default_reward: float = 0.0
     context: bool = True
+    slots: bool = False
 
 
 @dataclass(frozen=True, slots=True)

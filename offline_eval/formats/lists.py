@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bandits.arrays import F64, I64, Bool
+from bandits.names import MAX_WEIGHT
 from offline_eval.formats import columns
+from offline_eval.formats.chunk import Ragged
 from offline_eval.formats.columns import Faults
 
 MAX_CONTEXT = 1 << 24
@@ -84,6 +86,49 @@ def named(array: pa.Array, column: str, faults: Faults) -> tuple[Lists, I64, lis
     ids = columns.ids(columns.texts(keys, f"{column} name", inner))
     value = columns.numbers(values, column, inner, optional=True)
     return found, ids.code.astype(np.int64), [str(name) for name in ids.names], value
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """n contexts of weighted slots; row i holds [start[i]:start[i + 1]] of both.
+
+    start   int64   (n+1,)
+    slot    int64   (E,)  different within a row
+    weight  float64 (E,)
+    """
+
+    start: I64
+    slot: I64
+    weight: F64
+
+    def ragged(self, low: int, high: int) -> Ragged:
+        """Of the rows low .. high."""
+        first, last = self.start[low], self.start[high]
+        names, code = np.unique(self.slot[first:last], return_inverse=True)
+        start = self.start[low : high + 1] - first
+        return Ragged(start, code.astype(np.intp), names.tolist(), np.ones(high - low, bool), self.weight[first:last])
+
+
+def weighted(slots: pa.Array, weights: pa.Array, faults: Faults) -> Weighted:
+    """The columns of an own log that hold its contexts, checked."""
+    found, sizes = lists(slots, "slots", faults), lists(weights, "weights", faults)
+    faults.refuse(~found.known, "slots", slots, columns.MISSING)
+    faults.refuse(~sizes.known, "weights", weights, columns.MISSING)
+    of_slot, of_weight = entries(found, faults), entries(sizes, faults)
+    slot = columns.integers(found.flat, "slots", of_slot, 0)
+    weight = columns.numbers(sizes.flat, "weights", of_weight)
+    of_weight.refuse(
+        np.abs(weight) > MAX_WEIGHT, "weights", sizes.flat, f"must lie in [-{MAX_WEIGHT:g}, {MAX_WEIGHT:g}]"
+    )
+    length = np.diff(sizes.start)
+    unlike = np.diff(found.start) != length
+    if unlike.any():
+        faults.refuse(unlike, "weights", [f"{k} numbers" for k in length], "must be aligned with slots")
+    order = np.lexsort((slot, found.rows))
+    again = np.zeros(len(slot), bool)
+    again[order[1:]] = (np.diff(slot[order]) == 0) & (np.diff(found.rows[order]) == 0)
+    of_slot.refuse(again, "slots", found.flat, "must differ within a row")
+    return Weighted(found.start, slot, weight)
 
 
 def dense(rows: I64, code: I64, value: F64, n: int, width: int) -> F64:

@@ -14,7 +14,7 @@ from offline_eval.errors import BadLog
 from offline_eval.formats import own_lines, parquet, text
 from offline_eval.formats.chunk import Chunk, Place, ReadOptions, Shard
 from offline_eval.formats.own_order import LONGEST, Batches, Source, gather, order
-from offline_eval.formats.own_rows import OPTIONAL, REQUIRED, chunks, read
+from offline_eval.formats.own_rows import OPTIONAL, REQUIRED, SLOTS, chunks, read
 
 BATCH = 16_384
 """Rows of Parquet read at a time."""
@@ -47,11 +47,11 @@ class OwnLog:
         parts = parquet.shards(self.NAME, path, first)
         if len(parts) == 1:
             return whole
-        there = _columns(path)
+        there = _columns(path, False)
         return parts if order(_source(path, None), there).exported else whole
 
     def read(self, shard: Shard, rows: int, options: ReadOptions) -> Iterator[Chunk]:
-        there, source = _columns(shard.path), _source(shard.path, shard.part)
+        there, source = _columns(shard.path, options.slots), _source(shard.path, shard.part)
         joined = None
         if shard.part is None and not order(source, there).together:
             joined = gather(source, there, str(shard.path))
@@ -66,12 +66,13 @@ class OwnLog:
             index += batch.num_rows - context
 
 
-def _columns(path: Path) -> list[str]:
+def _columns(path: Path, slots: bool) -> list[str]:
+    wanted = [*REQUIRED, *OPTIONAL, *(SLOTS if slots else ())]
     if text.suffix(path) != ".parquet":
-        return [*REQUIRED, *OPTIONAL]
+        return wanted
     there = parquet.names(path)
     parquet.require(path, there, REQUIRED)
-    return [name for name in (*REQUIRED, *OPTIONAL) if name in there]
+    return [name for name in wanted if name in there]
 
 
 def _source(path: Path, part: tuple[int, int] | None) -> Source:

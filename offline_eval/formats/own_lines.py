@@ -40,6 +40,8 @@ class Line(msgspec.Struct, kw_only=True):
     exclude: list[str] | None = None
     distribution: list[float] | None = None
     features: dict[str, float] | None = None
+    slots: list[_Int64] | None = None
+    weights: list[float] | None = None
 
 
 _TYPES = {name: SCHEMA.field(name).type for name in Line.__struct_fields__}

@@ -15,11 +15,12 @@ from offline_eval.dataset import SUM_TOLERANCE
 from offline_eval.formats import columns, hashing
 from offline_eval.formats.chunk import Chunk, Ids, Place, ReadOptions
 from offline_eval.formats.columns import Faults
-from offline_eval.formats.lists import MAX_CONTEXT, Lists, dense, entries, lists, named
+from offline_eval.formats.lists import MAX_CONTEXT, Lists, Weighted, dense, entries, lists, named, weighted
 from offline_eval.formats.served import Decisions, decide
 
 REQUIRED = ("version", "decision_id", "timestamp", "mode", "position", "item", "propensity", "reward")
 OPTIONAL = ("user", "policy", "rewards", "candidates", "graph", "exclude", "distribution", "features")
+SLOTS = ("slots", "weights")
 MODES = ("explore", "exploit", "holdout")
 
 
@@ -40,6 +41,7 @@ class OwnRows:
     rewards: dict[str, F64]
     decisions: Decisions
     features: tuple[Lists, I64, list[str], F64] | None
+    slots: Weighted | None
 
     @property
     def position(self) -> I64:
@@ -73,6 +75,7 @@ def read(batch: pa.RecordBatch, place: Place, index: I64, decisions: Decisions |
         raw = dense(found.rows, code, value, len(reward), len(names))
         rewards = {name: raw[:, k] for k, name in enumerate(names)}
     features = named(batch["features"], "features", faults) if "features" in there else None
+    slots = weighted(batch["slots"], batch["weights"], faults) if set(SLOTS) <= set(there) else None
     mine = decide_rows(batch, faults)
     item = mine.item
     whole = mine.decisions if decisions is None else _part(decisions, low, len(reward))
@@ -96,6 +99,7 @@ def read(batch: pa.RecordBatch, place: Place, index: I64, decisions: Decisions |
         rewards,
         whole,
         features,
+        slots,
     )
 
 
@@ -205,6 +209,7 @@ def _chunk(rows: OwnRows, low: int, high: int, context: F64, names: list[str]) -
         rewards={name: raw[part] for name, raw in rows.rewards.items()},
         segments=segments,
         index=rows.index[part],
+        slots=None if rows.slots is None else rows.slots.ragged(low, high),
     )
 
 

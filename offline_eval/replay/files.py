@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bandits.errors import UsageError
 from offline_eval.batches import Frame
 from offline_eval.errors import BadLog
 from offline_eval.files import LogFiles, duplicates_of
+from offline_eval.learners import is_learner
 from offline_eval.progress import progress
 from offline_eval.replay.outcome import Outcome, conclude
 from offline_eval.replay.run import Log, play
@@ -50,6 +51,7 @@ def replay_files(log: LogFiles, question: Question) -> Outcome:
 
 
 def _replay(log: LogFiles, question: Question) -> Outcome:
+    log = replace(log, options=replace(log.options, slots=is_learner(question.policy)))
     with progress(None, "reading") as advance:
         found = scan(log.shards, log.options, advance)
     survey = found.survey

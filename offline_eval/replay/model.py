@@ -8,7 +8,8 @@ import numpy as np
 
 from bandits.arrays import F64
 from bandits.full_linucb import FullLinUCB
-from bandits.simulation.policy import Request
+from bandits.kernels.running import play_means, play_ridge
+from offline_eval.replay.rows import Rows
 
 MAX_NUMBERS = 8_000_000
 """Of the ridge regressions' matrices: 64 MB."""
@@ -22,11 +23,10 @@ class RunningModel(Protocol):
 
     name: str
 
-    def predict(self, request: Request) -> F64:
-        """Expected reward of each candidate, float64 (A,)."""
-
-    def learn(self, request: Request, action: int, reward: float) -> None:
-        """Take in a logged row."""
+    def play(self, rows: Rows) -> F64:
+        """Expected reward of every candidate of the next rows, float64 (E,) aligned with rows.entries; each row is
+        learned after it was predicted.
+        """
 
 
 class RunningRidge:
@@ -36,18 +36,25 @@ class RunningRidge:
 
     def __init__(self, n_actions: int, n_slots: int) -> None:
         self._fit = FullLinUCB(n_actions, n_slots + 1, alpha=0.0)
-        self._intercept = n_slots
 
-    def predict(self, request: Request) -> F64:
-        """Expected reward of each candidate, float64 (A,)."""
-        theta = self._fit.theta[request.candidates]
-        value: F64 = theta[:, request.slots] @ request.weights + theta[:, self._intercept]
-        return value
-
-    def learn(self, request: Request, action: int, reward: float) -> None:
-        """Take in a logged row."""
-        slots, weights = np.append(request.slots, self._intercept), np.append(request.weights, 1.0)
-        self._fit.update(action, slots, weights, reward)
+    def play(self, rows: Rows) -> F64:
+        """See RunningModel."""
+        (start, column), slots, fit = rows.entries, rows.slots, self._fit
+        predicted, gain = np.empty(len(column)), np.empty(fit.n_slots)
+        play_ridge(
+            slots.start,
+            slots.slot,
+            slots.weight,
+            start,
+            column,
+            rows.action,
+            rows.reward,
+            fit.inverse,
+            fit.theta,
+            gain,
+            predicted,
+        )
+        return predicted
 
 
 class RunningMeans:
@@ -58,21 +65,14 @@ class RunningMeans:
     def __init__(self, n_actions: int) -> None:
         self._n = np.zeros(n_actions)
         self._total = np.zeros(n_actions)
-        self._rows = 0
-        self._sum = 0.0
+        self._overall = np.zeros(2)
 
-    def predict(self, request: Request) -> F64:
-        """Expected reward of each candidate, float64 (A,)."""
-        mean = self._sum / self._rows if self._rows else 0.0
-        value: F64 = (mean + self._total[request.candidates]) / (1.0 + self._n[request.candidates])
-        return value
-
-    def learn(self, request: Request, action: int, reward: float) -> None:
-        """Take in a logged row."""
-        self._n[action] += 1
-        self._total[action] += reward
-        self._rows += 1
-        self._sum += reward
+    def play(self, rows: Rows) -> F64:
+        """See RunningModel."""
+        start, column = rows.entries
+        predicted = np.empty(len(column))
+        play_means(start, column, rows.action, rows.reward, self._n, self._total, self._overall, predicted)
+        return predicted
 
 
 def running_model(n_actions: int, n_slots: int) -> RunningModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from bandits.arrays import F64
+from bandits.arrays import F64, Bool
 from bandits.simulation.policy import Request
 
 
@@ -35,3 +35,21 @@ class FixedPlayer:
 
     def learn(self, request: Request, action: int, reward: float) -> None:
         """Nothing to learn."""
+
+
+@dataclass
+class Path:
+    """What became of n rows in doubly robust replay.
+
+    probability  float64 (E,)  of every candidate when its row was played, aligned with Rows.entries
+    weight       float64 (n,)  of each row
+    c            float64 (n,)  multiplier that it was met with
+    taken        bool    (n,)  whether it was learned from
+    next_c       multiplier of the row after these
+    """
+
+    probability: F64
+    weight: F64
+    c: F64
+    taken: Bool
+    next_c: float = 0.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bandits.arrays import F64
+from bandits.arrays import F64, Bool
 from offline_eval.accumulate import Sums
 from offline_eval.estimators.base import Split
+from offline_eval.replay.compiled import Compiled
 from offline_eval.replay.player import Player
 from offline_eval.replay.rows import Rows
 
@@ -37,22 +38,29 @@ class Rejection:
         self._rng = rng
         self.sums = Sums()
         self.matched = 0
+        self.rewarded = 0
         self.largest_weight = 0.0
 
     def play(self, rows: Rows) -> None:
         """Play the next rows of the log."""
-        coin = self._rng.random(len(rows)).tolist()
-        reward = rows.reward.tolist()
-        taken = np.zeros(len(rows), bool)
-        player = self._player
-        for i, (request, place) in enumerate(rows.requests()):
-            if coin[i] < player.probabilities(request)[place]:
-                taken[i] = True
-                player.learn(request, int(request.candidates[place]), reward[i])
+        coin = self._rng.random(len(rows))
+        compiled = Compiled.of(self._player)
+        taken = self._walk(rows, coin) if compiled is None else compiled.reject(rows, coin)
         self.matched += int(taken.sum())
+        self.rewarded += int((taken & (rows.reward != 0.0)).sum())
         weight = taken / rows.propensity
         self.largest_weight = max(self.largest_weight, float(weight.max(initial=0.0)))
         _add(self.sums, weight, rows, None)
+
+    def _walk(self, rows: Rows, coin: F64) -> Bool:
+        coins, reward = coin.tolist(), rows.reward.tolist()
+        taken = np.zeros(len(rows), bool)
+        player = self._player
+        for i, (request, place) in enumerate(rows.requests()):
+            if coins[i] < player.probabilities(request)[place]:
+                taken[i] = True
+                player.learn(request, int(request.candidates[place]), reward[i])
+        return taken
 
 
 class Matching:
@@ -68,6 +76,7 @@ class Matching:
     def __init__(self) -> None:
         self.sums = Sums()
         self.matched = 0
+        self.rewarded = 0
         self.largest_weight = 0.0
 
     def play(self, rows: Rows, target_action: F64, block: NDArray[np.intp] | None = None) -> None:
@@ -77,6 +86,7 @@ class Matching:
         block          intp (n,)    stretch of time of each row, where moments by stretch are kept
         """
         self.matched += int((target_action > 0).sum())
+        self.rewarded += int(((target_action > 0) & (rows.reward != 0.0)).sum())
         weight = target_action / rows.propensity
         self.largest_weight = max(self.largest_weight, float(weight.max(initial=0.0)))
         _add(self.sums, weight, rows, block)

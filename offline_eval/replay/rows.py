@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bandits.arrays import F64
+from bandits.arrays import F64, I64
 from bandits.simulation.policy import Request
 from offline_eval.batches import Batch
 from offline_eval.errors import BadLog
+from offline_eval.formats.chunk import Ragged
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ class Slots:
         start = np.searchsorted(row, np.arange(n + 1)).astype(np.int64)
         return cls(start, slot, wide[row, slot])
 
+    @classmethod
+    def numbered(cls, contexts: Ragged, numbers: I64) -> Slots:
+        """Contexts of the log's own slots, slot i being numbers[i], int64 ascending; a row may have none."""
+        assert contexts.value is not None
+        at = np.searchsorted(numbers, np.array(contexts.names, np.int64))
+        return cls(contexts.start, at[contexts.code], contexts.value)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -83,6 +91,21 @@ class Rows:
         return len(self.action)
 
     @cached_property
+    def entries(self) -> tuple[I64, NDArray[np.intp]]:
+        """Candidates of all rows, unknown ones written out: start int64 (n+1,) and columns intp (E,)."""
+        lists, n, width = self.candidates, len(self), self.n_actions
+        if lists is None:
+            return np.arange(n + 1) * width, np.tile(np.arange(width), n)
+        if lists.known.all():
+            return lists.start, lists.column
+        start = np.concatenate([[0], np.cumsum(np.where(lists.known, np.diff(lists.start), width))])
+        known = np.repeat(lists.known, np.diff(start))
+        column = np.empty(start[-1], np.intp)
+        column[known] = lists.column
+        column[~known] = np.tile(np.arange(width), int((~lists.known).sum()))
+        return start, column
+
+    @cached_property
     def place(self) -> NDArray[np.intp]:
         """Place of the logged action among its row's candidates, intp (n,); -1 where it is none of them."""
         place = self.action.copy()
@@ -96,20 +119,15 @@ class Rows:
 
     def requests(self) -> Iterator[tuple[Request, int]]:
         """Each row as a request, with the place of the logged action among its candidates."""
-        everything = np.arange(self.n_actions)
-        start, slot, weight = self.slots.start.tolist(), self.slots.slot, self.slots.weight
-        lists = self.candidates
-        bounds = [] if lists is None else lists.start.tolist()
+        start, column = self.entries[0].tolist(), self.entries[1]
+        slot_start, slot, weight = self.slots.start.tolist(), self.slots.slot, self.slots.weight
         for i, place in enumerate(self.place.tolist()):
-            candidates = everything
-            if lists is not None and lists.known[i]:
-                candidates = lists.column[bounds[i] : bounds[i + 1]]
-            here = slice(start[i], start[i + 1])
-            yield Request(i, slot[here], weight[here], candidates), place
+            here = slice(slot_start[i], slot_start[i + 1])
+            yield Request(i, slot[here], weight[here], column[start[i] : start[i + 1]]), place
 
 
-def rows_of(batch: Batch, divisor: F64) -> Rows:
-    """Rows of a batch, its context divided by divisor, float64 (d,).
+def rows_of(batch: Batch, slots: Slots) -> Rows:
+    """Rows of a batch, whose contexts are these slots.
 
     Raises BadLog where a row's action is none of its candidates.
     """
@@ -122,7 +140,7 @@ def rows_of(batch: Batch, divisor: F64) -> Rows:
         reward=batch.reward,
         propensity=batch.chunk.propensity,
         n_actions=batch.n_actions,
-        slots=Slots.of(batch.context, divisor),
+        slots=slots,
         candidates=lists,
         count=batch.chunk.count,
     )

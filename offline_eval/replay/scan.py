@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bandits.arrays import Bool
+from bandits.arrays import I64, Bool
 from offline_eval.errors import BadLog
 from offline_eval.formats import FORMATS
 from offline_eval.formats.chunk import Chunk, ReadOptions, Shard
+from offline_eval.learners import MAX_CELLS
 from offline_eval.progress import Advance
 from offline_eval.survey import Survey
 
@@ -29,6 +30,7 @@ class Scan:
     listed     whether propensity = 1 / candidates in every row whose candidates are known
     unlisted   (smallest, largest) propensity of the rows whose candidates are unknown
     most       most candidates of a row whose candidates are known
+    slots      different slots of the contexts, int64 (S,) ascending; None where a row's are unknown
     unsorted   the first row that is older than the one before it, or None
     """
 
@@ -37,6 +39,7 @@ class Scan:
     listed: bool = True
     unlisted: tuple[float, float] = (math.inf, 0.0)
     most: int = 0
+    slots: I64 | None = field(default_factory=lambda: np.empty(0, np.int64))
     unsorted: BadLog | None = None
     _last: int | None = None
 
@@ -49,6 +52,7 @@ class Scan:
             size = float(np.nanmax(np.abs(column))) if (~np.isnan(column)).any() else 0.0
             self.largest[name] = max(self.largest.get(name, 0.0), size)
         self._add_propensities(chunk)
+        self._add_slots(chunk)
         if self.unsorted is None and chunk.timestamp is not None:
             self._add_times(chunk)
 
@@ -63,6 +67,15 @@ class Scan:
         if len(rest):
             low, high = self.unlisted
             self.unlisted = (min(low, float(rest.min())), max(high, float(rest.max())))
+
+    def _add_slots(self, chunk: Chunk) -> None:
+        if chunk.slots is None:
+            self.slots = None
+        elif self.slots is not None:
+            self.slots = np.union1d(self.slots, np.array(chunk.slots.names, np.int64))
+            if len(self.slots) > MAX_CELLS:
+                rule = f"a learner holds at most {MAX_CELLS:,} numbers"
+                raise BadLog("slots", f"{len(self.slots):,} different ones", rule, place=chunk.place.of(0))
 
     def _add_times(self, chunk: Chunk) -> None:
         time = chunk.timestamp

@@ -55,9 +55,7 @@ def test_a_bad_text_is_told_in_words(text, message):
 
 
 def test_a_table_beyond_memory_is_refused():
-    with pytest.raises(
-        ValueError, match="1,000 actions x 1,001 slots in 1,002,001,000 numbers, at most 100,000,000"
-    ):
+    with pytest.raises(ValueError, match="1,000 actions x 1,001 slots in 1,002,001,000 numbers, at most 100,000,000"):
         learner("full_linucb", 1_000, 1_001, 1.0)
     with pytest.raises(ValueError, match="at most 100,000,000"):
         learner("diag_linucb", 1_000_000, 101, 1.0)

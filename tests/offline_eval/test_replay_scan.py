@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from offline_eval.errors import BadLog
 from offline_eval.formats.chunk import Chunk, Ids, Place, Ragged
 from offline_eval.replay.scan import Scan, certain
 
@@ -71,6 +74,30 @@ def test_the_first_row_out_of_order_is_named_across_chunks():
 def test_the_largest_magnitudes_leave_missing_values_out():
     found = scanned(chunk([0.5], context=[[np.nan, -3.0]]), chunk([0.5], context=[[np.nan, 2.0]]))
     assert found.largest == {"x": 0.0, "y": 3.0}
+
+
+def slotted(names: list[int]) -> Chunk:
+    """A row whose context has these slots."""
+    n = len(names)
+    contexts = Ragged(np.array([0, n]), np.arange(n), names, np.ones(1, bool), np.ones(n))
+    return replace(chunk([0.5]), slots=contexts)
+
+
+def test_different_slots_are_gathered_and_ascend():
+    found = scanned(slotted([7, 2]), slotted([]), slotted([2**32 - 1, 7]))
+    assert found.slots is not None
+    assert found.slots.tolist() == [2, 7, 2**32 - 1]
+
+
+def test_slots_that_some_rows_do_not_have_are_not_used():
+    assert scanned(slotted([7]), chunk([0.5])).slots is None
+    assert scanned(chunk([0.5]), slotted([7])).slots is None
+
+
+def test_more_slots_than_a_learner_holds_are_refused(monkeypatch):
+    monkeypatch.setattr("offline_eval.replay.scan.MAX_CELLS", 3)
+    with pytest.raises(BadLog, match="slots: got '4 different ones', a learner holds at most 3 numbers"):
+        scanned(slotted([1, 2]), slotted([3, 4]))
 
 
 def test_a_row_is_certain_only_where_it_had_a_choice():
