@@ -14,6 +14,10 @@ from offline_eval.errors import BadLog
 SUM_TOLERANCE = 1e-6
 """Of the probabilities of a row, and between a row's propensity and its whole distribution."""
 
+LARGEST = 1e50
+"""Size of a reward or of a number of the context, and of 1 / propensity: beyond it sums of squares would overflow."""
+TOO_LARGE, TOO_SMALL = f"must lie within {LARGEST:g} of 0", f"must be at least {1 / LARGEST:g}"
+
 
 @dataclass(frozen=True)
 class BanditLog:
@@ -143,12 +147,14 @@ def _numeric(column: str, array: NDArray[Any]) -> F64:
 def _numbers(column: str, values: ArrayLike, n: int | None = None) -> F64:
     array = _numeric(column, _array(column, values, (n,)))
     refuse_where(~np.isfinite(array), column, array, "must be finite")
+    refuse_where(np.abs(array) > LARGEST, column, array, TOO_LARGE)
     return array
 
 
 def _matrix(column: str, values: ArrayLike, n: int) -> F64:
     array = _numeric(column, _array(column, values, (n, None)))
     refuse_where(~np.isfinite(array), column, array, "must be finite")
+    refuse_where(np.abs(array) > LARGEST, column, array, TOO_LARGE)
     return array
 
 
@@ -167,6 +173,7 @@ def _actions(values: ArrayLike, n: int, k: int) -> NDArray[np.intp]:
 def _propensities(values: ArrayLike, n: int) -> F64:
     array = _numeric("propensity", _array("propensity", values, (n,)))
     refuse_where(~((array > 0) & (array <= 1)), "propensity", array, "must lie in (0, 1]")
+    refuse_where(array < 1 / LARGEST, "propensity", array, TOO_SMALL)
     return array
 
 

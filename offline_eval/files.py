@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandits.errors import UsageError
 from offline_eval.accumulate import expand
@@ -19,14 +20,19 @@ from offline_eval.formats import FORMATS
 from offline_eval.formats.chunk import Id, ReadOptions, Shard
 from offline_eval.plan import N_BLOCKS, Plan
 from offline_eval.progress import progress
+from offline_eval.report.words import short
 from offline_eval.result import Report
 from offline_eval.rewards import RewardChoice, choose
-from offline_eval.stream import Job, accumulate, fit_models, survey
+from offline_eval.stream import Job, accumulate, fit_models, numbered, survey
 from offline_eval.survey import Survey
 from offline_eval.targets import Target, constant_action, parse
 
 DENSE_ACTIONS = 4_096
 """Beyond so many actions (n, K) arrays are made only where an estimator needs them."""
+MAX_NAME = 80
+"""Characters of an action's id in a finding."""
+MAX_LOOKED_FOR = 100_000
+"""Fingerprints that occur twice, among which the first in the log is named."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,13 @@ def evaluate_files(
     beta    of a mixture of satisfaction and revenue
     """
     found = log.survey()
+    log = replace(log, shards=numbered(log.shards, found))
     actions = log.all_actions(found, constant_action(policy), None if against is None else constant_action(against))
     target = parse(policy, found, actions, log.n_files)
-    other = None if against is None else parse(against, found, actions, log.n_files)
+    try:
+        other = None if against is None else parse(against, found, actions, log.n_files)
+    except UsageError as fault:
+        raise UsageError(str(fault).replace("--policy", "--against", 1)) from fault
     return _evaluate(log, found, actions, target, other, plan, choose(found, reward, beta))
 
 
@@ -116,8 +126,8 @@ def _evaluate(
         members,
         whole,
         found.time,
-        found.n,
-        known_candidates(log, found),
+        found.rows,
+        known_candidates(log, found, whole),
         found.middle,
         against=against,
     )
@@ -131,7 +141,7 @@ def _evaluate(
     about = _about(log, found, target, frame, models)
     if against is not None:
         about["against"] = against.name
-    return conclude(plan, whole_log, bounds, findings, about, lambda i: str(actions.ids[i]), _times(found))
+    return conclude(plan, whole_log, bounds, findings, about, lambda i: short(actions.ids[i], MAX_NAME), _times(found))
 
 
 def _unknowable(target: Target, found: Survey, frame: Frame) -> bool:
@@ -139,9 +149,9 @@ def _unknowable(target: Target, found: Survey, frame: Frame) -> bool:
     return target.name == "logged" and found.distributions < found.n and not frame.uniform
 
 
-def known_candidates(log: LogFiles, found: Survey) -> bool:
-    """Whether every row's candidates are known, or the format has one set of actions for all rows."""
-    return fixed_actions(log, found) or found.candidates == found.n
+def known_candidates(log: LogFiles, found: Survey, dense: bool) -> bool:
+    """Whether a batch tells every row's candidates: they are logged and (n, K) arrays are made, or are the format's."""
+    return fixed_actions(log, found) or (dense and found.candidates == found.n)
 
 
 def fixed_actions(log: LogFiles, found: Survey) -> bool:
@@ -198,19 +208,20 @@ def duplicates_of(log: LogFiles, found: Survey) -> Finding:
         return duplicates(None, found.n)
     with found.fingerprints as fingerprints:
         n = fingerprints.repeats()
-        first = _second(log, int(fingerprints.repeated(1)[0])) if n else ""
+        first = _first_repeat(log, fingerprints.repeated(MAX_LOOKED_FOR)) if n else ""
     return duplicates(n, found.n, first)
 
 
-def _second(log: LogFiles, fingerprint: int) -> str:
-    """Where a fingerprint stands for the second time."""
-    seen = 0
+def _first_repeat(log: LogFiles, repeated: NDArray[np.uint64]) -> str:
+    """Where one of the fingerprints stands for the second time."""
+    seen: set[int] = set()
     for shard in log.shards:
-        for chunk in FORMATS[shard.format].read(shard, 131_072, log.options):
+        for chunk in FORMATS[shard.format].read(shard, 131_072, replace(log.options, context=False)):
             if chunk.fingerprint is None:
                 continue
-            for i in np.flatnonzero(chunk.fingerprint == np.uint64(fingerprint)).tolist():
-                seen += 1
-                if seen == 2:
+            for i in np.flatnonzero(np.isin(chunk.fingerprint, repeated)).tolist():
+                fingerprint = int(chunk.fingerprint[i])
+                if fingerprint in seen:
                     return chunk.place.of(i)
+                seen.add(fingerprint)
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +38,23 @@ def survey(shards: Sequence[Shard], options: ReadOptions, jobs: int, advance: Ad
     return over_shards(partial(_survey, options), shards, jobs, advance)
 
 
+def numbered(shards: Sequence[Shard], found: Survey) -> list[Shard]:
+    """The shards, each with the number of rows in the files before its own: `first` plus a chunk's index is exact."""
+    before: dict[Path, int] = {}
+    rows = 0
+    for shard, size in zip(shards, found.sizes, strict=True):
+        before.setdefault(shard.path, rows)
+        rows += size
+    return [replace(shard, first=before[shard.path]) for shard in shards]
+
+
 def _survey(options: ReadOptions, shard: Shard, advance: Advance) -> Survey:
     found = Survey()
     for chunk in FORMATS[shard.format].read(shard, SURVEY_ROWS, options):
         before = found.rows
         found.add(chunk)
         advance(found.rows - before)
+    found.sizes = [found.rows]
     return found
 
 
@@ -111,7 +123,7 @@ class Job:
         """Of each round its user, or for a bootstrap without users its group."""
         if self.plan.cluster:
             return batch.chunk.user
-        return group_of(row) if self.plan.interval == "bootstrap" else None
+        return group_of(_key(batch, row)) if self.plan.interval == "bootstrap" else None
 
     def block(self, batch: Batch, row: NDArray[np.int64]) -> NDArray[np.intp] | None:
         """Stretch of time of each round."""
@@ -124,11 +136,16 @@ class Job:
 
 def _fold(batch: Batch, row: NDArray[np.int64]) -> NDArray[np.intp]:
     """Of each round; the rounds of a user share one, so that no model is asked about a user it has seen."""
-    user = batch.chunk.user
-    key = row.astype(np.uint64)
+    user, key = batch.chunk.user, _key(batch, row)
     if user is not None:
         key = np.where(user == 0, key, user)
     return (mix(key) % np.uint64(FOLDS)).astype(np.intp)
+
+
+def _key(batch: Batch, row: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """What tells rounds apart wherever they stand: the fingerprint, without one the number of the row."""
+    fingerprint = batch.chunk.fingerprint
+    return row.astype(np.uint64) if fingerprint is None else fingerprint
 
 
 @dataclass

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bandits.arrays import F64
+from bandits.arrays import F64, Bool
 from offline_eval.actions import Actions
+from offline_eval.dataset import LARGEST, TOO_LARGE, TOO_SMALL
 from offline_eval.diagnostics.fingerprints import Fingerprints
 from offline_eval.errors import BadLog
 from offline_eval.formats.chunk import Chunk, Id
@@ -76,6 +77,7 @@ class Survey:
     even           rows whose propensity is 1 by the number of their candidates
     segments       rows by segment and category
     fingerprints   of all rows, for duplicates; None where a row has none
+    sizes          rows of each shard, in order
     """
 
     rows: int = 0
@@ -96,6 +98,7 @@ class Survey:
     even: int = 0
     segments: dict[str, Counter[Id]] = field(default_factory=dict)
     fingerprints: Fingerprints | None = field(default_factory=Fingerprints)
+    sizes: list[int] = field(default_factory=list)
     _last: int = 0
 
     @property
@@ -128,6 +131,7 @@ class Survey:
 
     def add(self, chunk: Chunk) -> None:
         """Take in the next chunk. Raises BadLog where a bound is passed."""
+        _check_sizes(chunk)
         left = sum(chunk.left_out.values())
         self.rows += len(chunk) + left
         self.n += len(chunk)
@@ -200,6 +204,7 @@ class Survey:
                 self.time = (min(self.time[0], other.time[0]), max(self.time[1], other.time[1]))
             self._last = other._last
         self.rows, self.n = self.rows + other.rows, self.n + other.n
+        self.sizes += other.sizes
         self.left_out.update(other.left_out)
         self.ids = {**other.ids, **self.ids}
         self.logged |= other.logged
@@ -224,6 +229,22 @@ class Survey:
     def categories(self, segment: str) -> tuple[Id, ...]:
         """Of a segment, the most frequent first; beyond MAX_CATEGORIES they are left to "other"."""
         return tuple(name for name, _ in self.segments[segment].most_common(MAX_CATEGORIES))
+
+
+def _check_sizes(chunk: Chunk) -> None:
+    """Raise BadLog for the first number whose square would overflow a sum."""
+    for name, values in {"reward": chunk.reward, **chunk.rewards}.items():
+        _refuse(chunk, name, values, np.abs(values) > LARGEST, TOO_LARGE)
+    _refuse(chunk, "propensity", chunk.propensity, chunk.propensity < 1 / LARGEST, TOO_SMALL)
+    large = np.abs(chunk.context) > LARGEST
+    for k in np.flatnonzero(large.any(axis=0)).tolist():
+        _refuse(chunk, chunk.names[k], chunk.context[:, k], large[:, k], TOO_LARGE)
+
+
+def _refuse(chunk: Chunk, column: str, values: F64, bad: Bool, rule: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise BadLog(column, float(values[row]), rule, place=chunk.place.of(row))
 
 
 def _range(values: F64) -> tuple[float, float]:

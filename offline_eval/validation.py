@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from offline_eval.comparison import OF_A_TARGET
 from offline_eval.diagnostics import Finding, Level
 from offline_eval.errors import BadLog
-from offline_eval.files import LogFiles, duplicates_of, frame_of, known_candidates, users_of
+from offline_eval.files import DENSE_ACTIONS, MAX_NAME, LogFiles, duplicates_of, frame_of, known_candidates, users_of
 from offline_eval.plan import Plan
 from offline_eval.progress import progress
+from offline_eval.report.words import short
 from offline_eval.rewards import choose
 from offline_eval.stream import Job, accumulate
 from offline_eval.survey import Survey
@@ -42,15 +43,15 @@ def validate(log: LogFiles) -> Sequence[Check]:
 
 def _propensities(log: LogFiles, found: Survey) -> list[Finding]:
     actions = log.all_actions(found)
-    known = known_candidates(log, found)
     frame = frame_of(log, found, actions, choose(found, None, None))
-    dense = frame.uniform or found.distributions > 0
+    dense = len(actions) <= DENSE_ACTIONS
+    known = known_candidates(log, found, dense)
     job = Job(Plan([]), log.options, frame, Uniform(), [], dense, found.time, found.n, known, found.middle)
     with progress(found.n, "propensities") as advance:
         diagnosis = accumulate(job, log.shards, log.jobs, advance).diagnosis
-    findings = diagnosis.findings(Plan([]).thresholds, None, lambda i: str(actions.ids[i]))
+    findings = diagnosis.findings(Plan([]).thresholds, None, lambda i: short(actions.ids[i], MAX_NAME))
     of_log = [one for one in findings if one.name not in OF_A_TARGET]
-    below = not known and diagnosis.numbers()["mean_weight"] <= 1.0
+    below = not (known or found.candidates == found.n) and diagnosis.numbers()["mean_weight"] <= 1.0
     return [_untested(one) if below and one.name == "mean weight" else one for one in of_log]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bandits.errors import UsageError
 
@@ -21,7 +22,11 @@ EXAMPLE = "example:\n  banditd serve --port 8080"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose faults are one line, like all others."""
+    """A parser whose faults are one line, like all others, and that takes -1e3 and -1,1 for values."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
@@ -46,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except UsageError as fault:
         name = f" {arguments[0]}" if arguments and not arguments[0].startswith("-") else ""
-        print(f"banditd{name}: {' '.join(str(fault).splitlines())}", file=sys.stderr)
+        print(f"banditd{name}: {_printable(' '.join(str(fault).splitlines()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -60,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"banditd {arguments[0]}: standard output: {fault.strerror}; nothing more is printed", file=sys.stderr)
         return 2
     return status
+
+
+def _printable(text: str) -> str:
+    """Without characters that steer a terminal, which ids of a file may hold."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def _give_up_stdout() -> None:

@@ -15,6 +15,7 @@ from bandits.errors import UsageError
 from offline_eval.commands import names
 from offline_eval.commands.log_flags import add_log_flags, log_files
 from offline_eval.commands.numbers import number, reward_range
+from offline_eval.commands.output import check_folder, write_whole
 
 if TYPE_CHECKING:
     from offline_eval.plan import Plan
@@ -90,13 +91,14 @@ def run(args: argparse.Namespace) -> int:
 
     gate = _gate(args.gate)
     plan = _plan(args)
-    if args.html is not None and (args.html.is_dir() or not args.html.absolute().parent.is_dir()):
-        raise UsageError(f"--html {args.html}: must be a file in a folder that is there")
+    if args.html is not None:
+        check_folder("--html", args.html)
     report = evaluate_files(log_files(args), args.policy, plan, args.reward, args.beta, args.against)
     if args.html is not None:
         from offline_eval.report.html import report_page
 
-        _write(args.html, report_page(report, shlex.join(["banditd", *sys.argv[1:]])))
+        page = report_page(report, shlex.join(["banditd", *sys.argv[1:]]))
+        write_whole("--html", args.html, page.encode())
     if args.json:
         print(json.dumps(to_document(report), allow_nan=False))
     else:
@@ -181,10 +183,3 @@ def split_estimators(text: str) -> Sequence[str]:
     if not names:
         raise ValueError("needs at least one")
     return names
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as fault:
-        raise UsageError(f"--html {path}: {fault.strerror}") from fault

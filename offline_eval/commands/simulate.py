@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TypedDict
 
 from rich.table import Table
@@ -19,6 +20,7 @@ HELP = "play a policy in a world whose truth is known, and print its regret"
 EXAMPLE = """example:
   banditd simulate clusters --policy diag_linucb:alpha=1,variant=published --rounds 20000 --seed 1
   banditd simulate adload --policy learned --seed 1
+  banditd simulate adload --policy logging --rounds 50000 --write-log ads.parquet
 
 Rewards of adload are .7 z(satisfaction) + .3 z(revenue), z as in a log of its logging policy: 0 is what that brings.
 Its default policy is learned from such a log of 50,000 fetches and other users."""
@@ -56,12 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="requests between two updates of the parameters (default: 1); not of adload",
     )
+    parser.add_argument(
+        "--write-log",
+        type=Path,
+        metavar="FILE",
+        help="of adload: also write the policy's fetches as a Parquet table that evaluate and learn read",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, print, and return exit status 0. Raises UsageError."""
     report = _report(args.world, args.policy, args.rounds, args.seed, args.refresh)
+    if args.write_log is not None:
+        _write_log(args.world, report, args.seed, args.write_log)
     if args.json:
         print(json.dumps(report))
     else:
@@ -120,6 +130,14 @@ def _ad_load(policy: str, rounds: int, seed: int, refresh: int | None) -> Report
         upper_bound=played["policy"].upper_bound,
         baselines=outcomes,
     )
+
+
+def _write_log(world_name: str, report: Report, seed: int, path: Path) -> None:
+    from offline_eval.learning.play import write_table
+
+    if world_name != AD_LOAD:
+        raise UsageError(f"--write-log: not of {world_name}; serve it and export the log instead")
+    write_table(report["policy"], report["rounds"], seed, path)
 
 
 def _table(report: Report) -> Table:

@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     first = bad[0]
     name = "" if first.name == "schema" else f"{args.log}: {first.name}: "
-    print(f"banditd validate: {name}{' '.join(first.detail.split())}", file=sys.stderr)
+    print(f"banditd validate: {plain(name + ' '.join(first.detail.split()))}", file=sys.stderr)
     return UNSOUND

@@ -128,6 +128,8 @@ class CressieRead:
             both_ends(pairs, reach.weight, reach.reward, quantile) if weighted else _mean_ends(pairs, reach, quantile)
         )
         low, high = clipped(*ends, value_range(evidence))
+        if low > high:
+            return unknown(evidence, method, "no value fits weights whose mean is so far from 1: wrong propensities")
         return Interval(low, high, method, (*reach.flags, *_remarks(evidence)))
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bandits.ad_load import AdLoadPolicy, PolicyError, load
 from bandits.arrays import F64, Bool
@@ -111,6 +114,33 @@ def regrets(policy: str, rounds: int, seed: int) -> dict[str, Played]:
     scale = Scale.of(training)
     acts = {"policy": parse(policy, world, training, seed), "logging": None, "random": uniform}
     return {name: play(world, act, scale, rounds, seed) for name, act in acts.items()}
+
+
+def write_table(policy: str, rounds: int, seed: int, path: Path) -> None:
+    """`rounds` fetches of a policy by name as an ad-load table in Parquet, propensities and allowed loads included.
+
+    Raises UsageError.
+    """
+    world = AdLoadWorld.make(seed)
+    act = None
+    if policy != "logging":
+        act = parse(policy, world, as_log(fetches(world, seed + LOG_SEED, LOG_ROWS)), seed)
+    log = fetches(world, seed, rounds, act)
+    loads = np.array(world.loads)
+    columns: dict[str, Any] = {
+        "user": [f"u{user}" for user in log.user.tolist()],
+        "timestamp": pa.array(log.timestamp, pa.timestamp("us", tz="UTC")),
+        "action": log.action,
+        "propensity": log.propensity,
+        "satisfaction": log.satisfaction,
+        "revenue": log.revenue,
+        "allowed": [loads[row].tolist() for row in log.allowed],
+    }
+    columns |= {name: log.features[:, i] for i, name in enumerate(world.feature_names)}
+    try:
+        pq.write_table(pa.table(columns), path)
+    except OSError as fault:
+        raise UsageError(f"--write-log {path}: {fault.strerror or fault}") from fault
 
 
 def parse(text: str, world: AdLoadWorld, training: AdLoadLog, seed: int) -> Act | None:

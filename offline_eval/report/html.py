@@ -39,6 +39,7 @@ def report_page(report: Report, command: str = "") -> str:
         f"{report.n:,} logged rounds",
         _banner(report),
         _estimates(report) if report.supported else _refusal(report),
+        _comparison(report) if report.supported else Markup(),
         _diagnostics(report),
         section("Importance weights", grid(*_weights(pictures))),
         section("Overlap by segment", grid(*_segments(pictures))),
@@ -97,6 +98,21 @@ def _estimate(one: Estimate, report: Report, decimals: int) -> tuple[object, ...
         "" if logged else words.difference(one, report.baseline, decimals),
         key(one.interval_method),
     )
+
+
+def _comparison(report: Report) -> Markup:
+    differences = list((report.comparison or {}).values())
+    if not differences:
+        return Markup()
+    decimals = words.decimals_for(differences)
+    body = []
+    for one in differences:
+        low, high = (data(end, words.number(end, decimals)) for end in one.interval)
+        value = data(one.value, words.number(one.value, decimals))
+        body.append((key(one.estimator), value, Markup(f"[{low}, {high}]"), key(one.interval_method)))
+    head = ("estimator", "ahead by", words.coverage(report), "interval by")
+    notes = bullets(f"{one.estimator}: {flag}" for one in differences for flag in one.flags)
+    return section(f"Against {words.against(report)}", Markup(table(head, body, numbers=(1, 2)) + notes))
 
 
 def _diagnostics(report: Report) -> Markup:

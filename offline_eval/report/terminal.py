@@ -29,6 +29,7 @@ def show(report: Report, console: Console | None = None) -> None:
     console.print(_heading(report), end="\n\n", soft_wrap=False)
     if report.supported:
         _print_estimates(report, console)
+        _print_comparison(report, console)
     else:
         console.print(Text("No estimate is shown: too little of the log speaks about this policy."), end="\n\n")
     console.print(_diagnostics(report), "")
@@ -76,6 +77,25 @@ def _print_estimates(report: Report, console: Console) -> None:
     notes = [(", ".join(names), text) for text, names in _by_method(columns["estimator"], methods).items()]
     for names, text in [*notes, *words.notes(report)]:
         console.print(Padding(Text(f"{plain(names)}: {plain(text)}", style="dim"), (0, 0, 0, 2)))
+    console.print()
+
+
+def _print_comparison(report: Report, console: Console) -> None:
+    """How far the policy is ahead of another, where one was given."""
+    differences = list((report.comparison or {}).values())
+    if not differences:
+        return
+    decimals = words.decimals_for(differences)
+    table = _table()
+    for name in ("estimator", f"ahead of {words.against(report)} by", words.coverage(report), "interval by"):
+        table.add_column(name, overflow="fold")
+    for one in differences:
+        cells = (one.estimator, words.number(one.value, decimals), words.interval(one, decimals), one.interval_method)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    console.print(table)
+    for one in differences:
+        for flag in one.flags:
+            console.print(Padding(Text(f"{plain(one.estimator)}: {plain(flag)}", style="dim"), (0, 0, 0, 2)))
     console.print()
 
 

@@ -15,6 +15,8 @@ from offline_eval.result import Estimate, Report
 
 LEVELS = {Level.OK: "ok", Level.NOTE: "note", Level.WARN: "warning", Level.REFUSE: "refusal"}
 UNDEFINED = "undefined"
+LARGEST_CHANGE = 10.0
+"""Times the logged mean; beyond, a percentage says nothing."""
 
 
 class Diagnostic(NamedTuple):
@@ -111,12 +113,20 @@ def interval(estimate: Estimate, decimals: int) -> str:
 
 
 def difference(estimate: Estimate, baseline: Estimate, decimals: int) -> str:
-    """To the logged mean, and in percent of it."""
+    """To the logged mean, and in percent of it unless it is next to nothing."""
     change = estimate.value - baseline.value
     if not math.isfinite(change):
         return "-"
     shown = f"{change:+,.{decimals}f}"
+    if abs(change) > LARGEST_CHANGE * abs(baseline.value):
+        return shown
     return f"{shown} ({change / abs(baseline.value):+.0%})".replace("%", " %") if baseline.value else shown
+
+
+def against(report: Report) -> str:
+    """What the policy was compared with."""
+    name = report.about.get("against")
+    return "the other policy" if name is None else plain(name)
 
 
 def verdict_word(report: Report) -> str:

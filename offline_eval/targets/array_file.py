@@ -46,11 +46,13 @@ def load(path: Path, survey: Survey, actions: Actions, n_files: int) -> ArrayTar
     if n_files != 1:
         raise UsageError(f"--policy {path}: its rows follow the rows of one file, and the log has {n_files} files")
     dist, ids = _read(path)
-    if dist.ndim == 2:
-        dist = dist[:, :, None]
-    if dist.ndim != 3 or dist.shape[0] != survey.rows:
+    if dist.ndim not in (2, 3) or dist.shape[0] != survey.rows:
         shape = f"({survey.rows}, {len(actions)}) or with a last axis of positions"
         raise UsageError(f"--policy {path}: action_dist must have shape {shape}, got {dist.shape}")
+    if dist.ndim == 2:
+        dist = dist[:, :, None]
+    if dist.dtype.kind not in "biuf":
+        raise UsageError(f"--policy {path}: action_dist must be numbers, got {dist.dtype}")
     columns = _columns(path, dist.shape[1], ids, actions)
     ordered = np.zeros((dist.shape[0], len(actions), dist.shape[2]))
     ordered[:, columns, :] = dist
@@ -80,7 +82,7 @@ def _read(path: Path) -> tuple[NDArray[np.generic], list[str] | None]:
 def _columns(path: Path, n_columns: int, ids: list[str] | None, actions: Actions) -> NDArray[np.intp]:
     """Of each of the file's columns, its column in the log."""
     if ids is None:
-        if not all(isinstance(one, int) for one in actions.ids):
+        if not actions.integers:
             raise UsageError(
                 f"--policy {path}: the log's actions are text, so it needs an array `actions` of their ids"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,13 +33,17 @@ class FunctionTarget(Dense):
 
     def probabilities(self, batch: Batch) -> F64:
         try:
-            given = self._function(batch.filled_context)
-        except Exception as fault:
+            # Standard output is the report's.
+            with redirect_stdout(sys.stderr):
+                given = self._function(batch.filled_context)
+        except (Exception, SystemExit) as fault:
             raise UsageError(f"--policy {self.name}: raised {type(fault).__name__}: {fault}") from fault
         try:
             return distribution("probability", np.asarray(given), len(batch), batch.n_actions)
         except BadLog as fault:
-            raise UsageError(f"--policy {self.name}: {fault}") from fault
+            number = fault.place.removeprefix("row ")
+            where = fault.at(batch.chunk.place.of(int(number))) if number else fault
+            raise UsageError(f"--policy {self.name}: {where}") from fault
 
     def __getstate__(self) -> dict[str, str]:
         return {"name": self.name}
@@ -51,8 +56,9 @@ def resolve(name: str) -> Callable[[F64], Any]:
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(module_name)
-    except Exception as fault:
+        with redirect_stdout(sys.stderr):
+            module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as fault:
         raise UsageError(f"--policy {name}: cannot import {module_name}: {type(fault).__name__}: {fault}") from fault
     function = getattr(module, function_name, None)
     if not callable(function):

@@ -6,10 +6,13 @@ import argparse
 import json
 import re
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from bandits.errors import UsageError
 from offline_eval.commands import simulate
+from service.cli import main
 from tests.bandits.ad_load_policies import FILE
 
 
@@ -119,3 +122,25 @@ def test_a_policy_file_is_played(tmp_path, capsys: pytest.CaptureFixture[str]):
     path.write_text("{}")
     with pytest.raises(UsageError, match="version: missing"):
         run("adload", "--policy", str(path))
+
+
+def test_a_log_of_the_ad_load_world_is_sound_and_can_be_learned_from(tmp_path, capsys):
+    """Allowed loads are in it, so the test of each load's propensities knows which rows could have had it."""
+    log, policy = tmp_path / "ads.parquet", tmp_path / "policy.json"
+    assert main(["simulate", "adload", "--policy", "logging", "--rounds", "8000", "--write-log", str(log)]) == 0
+    assert main(["validate", str(log), "--json"]) == 0
+    assert main(["evaluate", str(log), "--policy", "logged", "--estimators", "ips", "--reward", "revenue"]) == 0
+    assert main(["learn", "ad-load", str(log), "--floor", "0.02", "-o", str(policy)]) in (0, 3)
+    capsys.readouterr()
+    table = pq.read_table(log)
+    scaled = pc.multiply(table["propensity"], 0.6)
+    pq.write_table(table.set_column(table.schema.get_field_index("propensity"), "propensity", scaled), log)
+    assert main(["validate", str(log)]) == 2
+    assert "propensities" in capsys.readouterr().err
+
+
+def test_only_the_ad_load_world_writes_a_log(tmp_path, capsys):
+    assert main(["simulate", "clusters", "--rounds", "10", "--write-log", str(tmp_path / "log.parquet")]) == 2
+    assert "--write-log: not of clusters" in capsys.readouterr().err
+    assert main(["simulate", "adload", "--policy", "logging", "--rounds", "10", "--write-log", str(tmp_path)]) == 2
+    assert f"--write-log {tmp_path}" in capsys.readouterr().err
