@@ -106,6 +106,11 @@ class Batch:
         logging[~ragged.known | np.isnan(logging).any(axis=1)] = np.nan
         return logging
 
+    @property
+    def knows_logging(self) -> bool:
+        """Whether the logging policy's whole distribution is known in every row."""
+        return self.logging is not None and not bool(np.isnan(self.logging[:, 0]).any())
+
     def entries(self, ragged: Ragged) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Row and column of every id in the rows' lists."""
         rows = np.repeat(np.arange(len(self)), np.diff(ragged.start))

@@ -15,7 +15,7 @@ from offline_eval.accumulate import expand
 from offline_eval.actions import Actions
 from offline_eval.batches import Frame
 from offline_eval.conclude import bounds_of, conclude
-from offline_eval.diagnostics import Finding, duplicates, users
+from offline_eval.diagnostics import Finding, Level, duplicates, users
 from offline_eval.formats import FORMATS
 from offline_eval.formats.chunk import Id, ReadOptions, Shard
 from offline_eval.plan import N_BLOCKS, Plan
@@ -26,6 +26,7 @@ from offline_eval.rewards import RewardChoice, choose
 from offline_eval.stream import Job, accumulate, fit_models, numbered, survey
 from offline_eval.survey import Survey
 from offline_eval.targets import Target, constant_action, parse
+from offline_eval.targets.policy_file import PolicyFileTarget
 
 DENSE_ACTIONS = 4_096
 """Beyond so many actions (n, K) arrays are made only where an estimator needs them."""
@@ -116,8 +117,7 @@ def _evaluate(
     _check_needs(plan)
     frame = frame_of(log, found, actions, chosen)
     members = expand(plan, plan.w_max or 1.0 / found.least_propensity, found.n)
-    unknowable = any(_unknowable(one, found, frame) for one in (target, against) if one is not None)
-    whole = plan.needs("target") or (len(actions) <= DENSE_ACTIONS and not unknowable)
+    whole = plan.needs("target") or len(actions) <= DENSE_ACTIONS
     job = Job(
         plan,
         log.options,
@@ -137,16 +137,20 @@ def _evaluate(
     with progress(found.n, "evaluate") as advance:
         whole_log = accumulate(job, log.shards, log.jobs, advance)
     bounds = bounds_of(plan, whole_log, found.least_propensity, chosen.bounds(found))
-    findings = [duplicates_of(log, found), users_of(found, plan.cluster)]
+    findings = [duplicates_of(log, found), users_of(found, plan.cluster), *_own_log(target, found)]
     about = _about(log, found, target, frame, models)
     if against is not None:
         about["against"] = against.name
     return conclude(plan, whole_log, bounds, findings, about, lambda i: short(actions.ids[i], MAX_NAME), _times(found))
 
 
-def _unknowable(target: Target, found: Survey, frame: Frame) -> bool:
-    """Whether the logged policy is asked for and its distribution is not known."""
-    return target.name == "logged" and found.distributions < found.n and not frame.uniform
+def _own_log(target: Target, found: Survey) -> list[Finding]:
+    """A policy is not judged by the rows that it was fitted to."""
+    if not isinstance(target, PolicyFileTarget) or found.time is None or not target.learned_from(*found.time):
+        return []
+    window = " to ".join(target.policy.window)
+    said = f"the policy was learned from rows of {window}, which this log covers: its value looks better than it is"
+    return [Finding("learned from this log", Level.WARN, f"{said}; evaluate it on later rows")]
 
 
 def known_candidates(log: LogFiles, found: Survey, dense: bool) -> bool:

@@ -103,7 +103,7 @@ class Job:
         return Rounds(rounds.log, *self._beside(self.against, batch), rounds.models)
 
     def _beside(self, target: Target, batch: Batch) -> tuple[F64, F64 | None]:
-        if not self.dense:
+        if not self.dense or (not self.plan.needs("target") and target.name == "logged" and not batch.knows_logging):
             return target.of_action(batch), None
         whole = target.probabilities(batch)
         return whole[np.arange(len(batch)), batch.action], whole

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 CHANGING = {"decision_id", "receipt", "params_version", "params_age_ms", "id", "propensity"}
-CHANGING |= {"graph_version", "slot_key", "generation", "key", "sha256"}
+CHANGING |= {"graph_version", "slot_key", "generation", "key", "sha256", "reward", "regret", "upper_bound"}
 """Fields whose values differ from run to run."""
 
 

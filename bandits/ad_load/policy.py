@@ -42,7 +42,7 @@ class Estimate:
 
     value     of the objective, with its interval (low, high)
     ess       effective sample size, in rows
-    n         rows of the log
+    n         rows that it was estimated on
     """
 
     estimator: str

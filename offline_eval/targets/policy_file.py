@@ -28,6 +28,11 @@ class PolicyFileTarget(Dense):
     policy: AdLoadPolicy
     columns: NDArray[np.intp]
 
+    def learned_from(self, first: int, last: int) -> bool:
+        """Whether the rows it was learned from lie, by their times, among those of [first, last], microseconds."""
+        start, stop = (np.datetime64(text.removesuffix("Z"), "us").astype(np.int64) for text in self.policy.window)
+        return bool(start <= last and first <= stop)
+
     def probabilities(self, batch: Batch) -> F64:
         allowed = allowed_of(batch)[:, self.columns]
         if not allowed.any(axis=1).all():
