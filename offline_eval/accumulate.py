@@ -90,6 +90,7 @@ class Accumulator:
     diagnosis     of the weights and propensities
     largest_ratio largest target / logging over all actions of rows whose whole distribution is known
     unknown       rows whose whole distribution is not
+    largest_target   largest probability of the target, 1 where some of it was not made
     comparison    with a second target, where one was asked for
     """
 
@@ -99,6 +100,7 @@ class Accumulator:
     sums: list[Sums] = field(default_factory=list)
     baseline: Sums = field(default_factory=Sums)
     largest_ratio: float = 0.0
+    largest_target: float = 0.0
     unknown: int = 0
     comparison: Comparison | None = None
 
@@ -138,6 +140,7 @@ class Accumulator:
 
     def _add_ratio(self, rounds: Rounds) -> None:
         logging, target = rounds.log.logging, rounds.target
+        self.largest_target = max(self.largest_target, 1.0 if target is None else float(target.max(initial=0.0)))
         if logging is None or target is None:
             self.unknown += len(rounds)
             return
@@ -158,6 +161,7 @@ class Accumulator:
         if self.comparison is not None and other.comparison is not None:
             self.comparison.merge(other.comparison)
         self.largest_ratio = max(self.largest_ratio, other.largest_ratio)
+        self.largest_target = max(self.largest_target, other.largest_target)
         self.unknown += other.unknown
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bandits.moments import Moments
 from offline_eval.accumulate import COLUMNS, Accumulator, Logged, Sums
-from offline_eval.diagnostics import Finding
+from offline_eval.diagnostics import Finding, Level
 from offline_eval.estimators import Estimator, Shrunk
 from offline_eval.intervals import interval
 from offline_eval.intervals.base import Bounds, Evidence
@@ -27,8 +27,10 @@ def bounds_of(plan: Plan, accumulator: Accumulator, least_propensity: float, rew
     if largest is None and not accumulator.unknown:
         largest = accumulator.largest_ratio
     if largest is None:
-        largest = 1.0 / least_propensity
-        assumed.append(f"w_max assumed: 1/min(propensity) = {largest:.6g}")
+        share = min(accumulator.largest_target, 1.0)
+        largest = share / least_propensity
+        what = "1" if share == 1.0 else "max(target)"
+        assumed.append(f"w_max assumed: {what}/min(propensity) = {largest:.6g}")
     low, high = plan.reward or (0.0, 1.0)
     if reward[0] < low or high < reward[1]:
         low, high = (
@@ -75,7 +77,7 @@ def conclude(
         replace(_estimate(plan, "logged", baseline, {}), flags=reward_only),
         estimates,
         numbers,
-        [*made, *findings],
+        [*made, *_narrow(plan, estimates), *findings],
         accumulator.pictures,
         {"alpha": plan.alpha, "interval": plan.interval, **about, "thresholds": plan.thresholds},
         _differences(plan, accumulator, by_member, bounds),
@@ -118,9 +120,19 @@ def _evidence(plan: Plan, estimator: Estimator, sums: Sums, bounds: Bounds, ess:
 
 def _estimate(plan: Plan, key: str, evidence: Evidence, record: Mapping[str, Any]) -> Estimate:
     made = interval(plan.interval, evidence, plan.alpha, plan.seed)
-    return Estimate(
-        key, evidence.value, (made.low, made.high), made.method, evidence.standard_error, made.flags, dict(record)
-    )
+    error, ends = evidence.standard_error, (made.low, made.high)
+    return Estimate(key, evidence.value, ends, made.method, error, made.flags, dict(record), narrow=made.narrow)
+
+
+def _narrow(plan: Plan, estimates: Mapping[str, Estimate]) -> list[Finding]:
+    """Intervals that nothing should be decided by, in one finding."""
+    models = {one.key for one in plan.estimators if one.form == "model"}
+    told = [
+        f"{key}: {one.flags[-1]}" for key, one in estimates.items() if one.narrow and one.flags and key not in models
+    ]
+    if not told:
+        return []
+    return [Finding("intervals", Level.WARN, f"{'; '.join(told)}: read cressie-read ones, or log more rounds")]
 
 
 def _draw_time(plan: Plan, accumulator: Accumulator, bounds: Bounds, times: Mapping[int, int] | None) -> None:

@@ -16,6 +16,7 @@ from offline_eval.actions import Actions
 from offline_eval.batches import Frame
 from offline_eval.conclude import bounds_of, conclude
 from offline_eval.diagnostics import Finding, Level, duplicates, users
+from offline_eval.diagnostics.candidates import beside_graphs
 from offline_eval.formats import FORMATS
 from offline_eval.formats.chunk import Id, ReadOptions, Shard
 from offline_eval.plan import N_BLOCKS, Plan
@@ -116,6 +117,11 @@ def _evaluate(
 ) -> Report:
     _check_needs(plan)
     frame = frame_of(log, found, actions, chosen)
+    dropped: list[str] = []
+    unknown = not frame.uniform and found.distributions < found.n
+    if plan.defaulted and unknown and "logged" in (target.name, None if against is None else against.name):
+        dropped = [one.key for one in plan.estimators if "target" in one.needs]
+        plan = replace(plan, estimators=[one for one in plan.estimators if one.key not in dropped])
     members = expand(plan, plan.w_max or 1.0 / found.least_propensity, found.n)
     whole = plan.needs("target") or len(actions) <= DENSE_ACTIONS
     job = Job(
@@ -141,7 +147,11 @@ def _evaluate(
     about = _about(log, found, target, frame, models)
     if against is not None:
         about["against"] = against.name
-    return conclude(plan, whole_log, bounds, findings, about, lambda i: short(actions.ids[i], MAX_NAME), _times(found))
+    if dropped:
+        about["left out"] = f"{', '.join(dropped)}: needs the logging policy's whole distribution, which is not logged"
+    made = conclude(plan, whole_log, bounds, findings, about, lambda i: short(actions.ids[i], MAX_NAME), _times(found))
+    policies = [one.name for one in (target, against) if one is not None]
+    return replace(made, findings=beside_graphs(made.findings, policies, found.graphless, found.n, plan.thresholds))
 
 
 def _own_log(target: Target, found: Survey) -> list[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bandits.arrays import F64
+from bandits.arrays import F64, Bool
 from bandits.errors import UsageError
 from bandits.sampling import Sampler
 from bandits.simulation.policy import Policy, Request, parse_policy
@@ -54,13 +54,14 @@ def is_learner(text: str) -> bool:
     return text.partition(":")[0] in LEARNERS
 
 
-def learner(text: str, n_actions: int, n_slots: int, scale: float) -> LearningPlayer:
+def learner(text: str, n_actions: int, n_slots: int, scale: float, edges: Bool | None = None) -> LearningPlayer:
     """The learning policy that text names, before its first row.
 
     text   `diag_linucb[:alpha=.3,variant=centred,prior=1,temperature=.02,epsilon=.01,sampler=plackett_luce,m=20]` or
            `full_linucb[..]`, which has no variant; what is left out is as on a surface of the service. sampler=greedy
            always takes the highest score
     scale  rewards are divided by it, so that temperature and alpha mean the same for any unit of reward
+    edges  bool (n_actions, n_slots), the cells that a diag_linucb has; None: all of them
 
     Raises ValueError, saying what is wrong.
 
@@ -80,7 +81,7 @@ def learner(text: str, n_actions: int, n_slots: int, scale: float) -> LearningPl
     if cells > MAX_CELLS:
         size = f"{n_actions:,} actions x {n_slots:,} slots"
         raise ValueError(f"{name} would hold {size} in {cells:,} numbers, at most {MAX_CELLS:,}")
-    policy = parse_policy(f"{name}:{','.join(own)}", n_actions, n_slots, None)
+    policy = parse_policy(f"{name}:{','.join(own)}", n_actions, n_slots, edges)
     return LearningPlayer(policy, _sampler(of_sampler), scale)
 
 

@@ -27,6 +27,7 @@ class Plan:
     cluster     whether the rounds of a user count as dependent
     selection   how a family's member is chosen: slope | mse
     pictures    whether plots will be drawn
+    defaulted   whether nobody asked for these estimators, so that one that cannot be had may be left out
 
     Raises ValueError for a name that is unknown or a number that is out of range.
     """
@@ -41,6 +42,7 @@ class Plan:
     pictures: bool = False
     thresholds: Thresholds = Thresholds()
     seed: int = 0
+    defaulted: bool = False
 
     def __post_init__(self) -> None:
         for field, known in (("interval", INTERVALS), ("selection", SELECTIONS)):

@@ -22,6 +22,7 @@ class Estimate:
     flags           what to know before trusting it
     parameters      chosen ones, such as {"lam": 5.3, "chosen_by": "slope"}
     terms           float64 (n,) per-round terms whose mean is the value; None where the log was streamed
+    narrow          whether the interval may be far too narrow, see intervals.Interval
     """
 
     estimator: str
@@ -32,6 +33,7 @@ class Estimate:
     flags: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     terms: F64 | None = None
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

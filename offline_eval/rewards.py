@@ -60,7 +60,7 @@ def choose(survey: Survey, name: str | None, beta: float | None) -> RewardChoice
             parts[one] = (weight, raw.mean, raw.deviation or 1.0)
         return RewardChoice(parts, f"{beta:g} z(satisfaction) + {1 - beta:g} z(revenue)")
     if name is None or name == "reward":
-        return RewardChoice({}, "reward")
+        return RewardChoice({}, survey.reward_name)
     _check(survey, name, f"--reward {name}")
     return RewardChoice({name: (1.0, 0.0, 1.0)}, name)
 

@@ -71,9 +71,11 @@ class Survey:
     rewards        raw ones by name
     propensity, reward, time   (low, high) of the first two; (first, last) in microseconds, None without
     ordered        whether timestamps never fall; None without any
+    reward_name    what the rows' reward is called
     with_user, without_user          rows; both 0 where the log has no column of users
     candidates     rows whose candidates are known
     distributions  rows whose whole logging distribution is known
+    graphless      rows whose candidates a graph alone knows that was not given, by its version
     even           rows whose propensity is 1 by the number of their candidates
     segments       rows by segment and category
     fingerprints   of all rows, for duplicates; None where a row has none
@@ -91,10 +93,12 @@ class Survey:
     reward: tuple[float, float] = (math.inf, -math.inf)
     time: tuple[int, int] | None = None
     ordered: bool | None = None
+    reward_name: str = "reward"
     with_user: int = 0
     without_user: int = 0
     candidates: int = 0
     distributions: int = 0
+    graphless: Counter[str] = field(default_factory=Counter)
     even: int = 0
     segments: dict[str, Counter[Id]] = field(default_factory=dict)
     fingerprints: Fingerprints | None = field(default_factory=Fingerprints)
@@ -135,6 +139,7 @@ class Survey:
         left = sum(chunk.left_out.values())
         self.rows += len(chunk) + left
         self.n += len(chunk)
+        self.reward_name = chunk.reward_name
         self.left_out.update(chunk.left_out)
         self._add_ids(chunk)
         sums = np.nan_to_num(chunk.context).sum(axis=0).tolist() if len(chunk) else [0.0] * len(chunk.names)
@@ -175,11 +180,19 @@ class Survey:
             self.even += int((chunk.candidates.known & (np.abs(chunk.propensity * size - 1.0) < EVEN)).sum())
             if chunk.candidates.value is not None:
                 self.distributions += _whole(chunk)
-            for code in np.unique(chunk.candidates.code).tolist():
+            for code in np.flatnonzero(np.bincount(chunk.candidates.code)).tolist():
                 name = chunk.candidates.names[code]
                 self.ids.setdefault(str(name), name)
+        self._add_graphs(chunk)
         if len(self.ids) > MAX_ACTIONS:
             raise BadLog("action", len(self.ids), f"a log may have {MAX_ACTIONS:,} of them", place=chunk.place.file)
+
+    def _add_graphs(self, chunk: Chunk) -> None:
+        if chunk.graph is None or chunk.candidates is None:
+            return
+        unknown = chunk.graph.code[~chunk.candidates.known]
+        counts = np.bincount(unknown[unknown >= 0], minlength=len(chunk.graph.names)).tolist()
+        self.graphless += Counter({str(name): n for name, n in zip(chunk.graph.names, counts, strict=True)})
 
     def _add_times(self, chunk: Chunk) -> None:
         if chunk.timestamp is None:
@@ -206,6 +219,7 @@ class Survey:
         self.rows, self.n = self.rows + other.rows, self.n + other.n
         self.sizes += other.sizes
         self.left_out.update(other.left_out)
+        self.reward_name = other.reward_name if other.rows else self.reward_name
         self.ids = {**other.ids, **self.ids}
         self.logged |= other.logged
         for column, total in other.names.items():
@@ -217,6 +231,7 @@ class Survey:
         self.with_user, self.without_user = self.with_user + other.with_user, self.without_user + other.without_user
         self.candidates += other.candidates
         self.distributions += other.distributions
+        self.graphless += other.graphless
         self.even += other.even
         for name, counts in other.segments.items():
             self.segments.setdefault(name, Counter()).update(counts)

@@ -44,9 +44,10 @@ class Rounds(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """A Diag-LinUCB whose every cell exists, learning in place, and its sampler.
+    """A Diag-LinUCB, learning in place, and its sampler.
 
     weight_sq_sum, weight_sum, reward_sum   float64 (arms, slots)
+    edges     bool (arms, slots)  cells that exist, read where masked; without it all do
     totals    float64 (2,)  impressions, total reward
     variant   PUBLISHED, CENTRED or WEIGHTS
     kind      PLACKETT_LUCE, TOP_M, GREEDY or UNIFORM
@@ -55,6 +56,8 @@ class Learner(NamedTuple):
     weight_sq_sum: Any
     weight_sum: Any
     reward_sum: Any
+    edges: Any
+    masked: Any
     totals: Any
     variant: Any
     alpha: Any
@@ -76,23 +79,31 @@ class Scratch(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def score_row(i: int, rounds: Any, learner: Any, score: Any) -> None:
-    """Write the upper confidence bound of each candidate of row i, float32 (A,)."""
+    """Write the upper confidence bound of each candidate of row i, float32 (A,); without any edge as if unseen."""
     low, high, first = rounds.slot_start[i], rounds.slot_start[i + 1], rounds.start[i]
     centre = 0.0
     if learner.variant == CENTRED and learner.totals[0] > 0.0:
         centre = learner.totals[1] / learner.totals[0]
-    total = 0.0
+    total, square = 0.0, 0.0
     for k in range(low, high):
         total += rounds.weight[k]
-    divisor = total if learner.variant == WEIGHTS and total != 0.0 else 1.0
+        square += rounds.weight[k] * rounds.weight[k]
     for e in range(score.size):
         arm = rounds.column[first + e]
-        mean, variance = 0.0, 0.0
+        mean, variance, active, joined = 0.0, 0.0, 0.0, not learner.masked
         for k in range(low, high):
             s, w = rounds.slot[k], rounds.weight[k]
+            if learner.masked:
+                if not learner.edges[arm, s]:
+                    continue
+                joined = True
             inverse = 1.0 / (learner.prior + learner.weight_sq_sum[arm, s])
             mean += w * ((learner.reward_sum[arm, s] - centre * learner.weight_sum[arm, s]) * inverse)
             variance += w * w * inverse
+            active += w
+        if not joined:
+            variance, active = square / learner.prior, total
+        divisor = active if learner.variant == WEIGHTS and active != 0.0 else 1.0
         mean, variance = (centre + mean) / divisor, variance / (divisor * divisor)
         score[e] = np.float32(mean + learner.alpha * math.sqrt(variance))
 
@@ -123,9 +134,10 @@ def learn_row(i: int, rounds: Any, learner: Any) -> None:
     arm, reward = rounds.column[rounds.start[i] + rounds.place[i]], rounds.reward[i]
     for k in range(rounds.slot_start[i], rounds.slot_start[i + 1]):
         s, w = rounds.slot[k], rounds.weight[k]
-        learner.weight_sq_sum[arm, s] += w * w
-        learner.weight_sum[arm, s] += w
-        learner.reward_sum[arm, s] += w * reward
+        if not learner.masked or learner.edges[arm, s]:
+            learner.weight_sq_sum[arm, s] += w * w
+            learner.weight_sum[arm, s] += w
+            learner.reward_sum[arm, s] += w * reward
     learner.totals[0] += 1.0
     learner.totals[1] += reward
 

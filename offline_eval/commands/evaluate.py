@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bandits.errors import UsageError
 from offline_eval.commands import names
-from offline_eval.commands.log_flags import add_log_flags, log_files
+from offline_eval.commands.log_flags import add_graph_flag, add_log_flags, log_files
 from offline_eval.commands.numbers import number, reward_range
 from offline_eval.commands.output import check_folder, write_whole
 
@@ -28,21 +28,24 @@ EXAMPLE = """example:
   banditd evaluate ads.parquet --policy policy.json --cluster user --gate --html report.html
 
 Exit status: 0; 1 the gate failed; 2 bad input; 3 the log cannot support the question."""
+DEFAULT_ESTIMATORS = "ips,snips,dr"
 GATE_FAILED, UNSUPPORTED = 1, 3
+ROUNDING = 1e-12
+"""What the mean of standardised rewards may be away from 0."""
 ASSUMED = "assumed"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the log's flags and the evaluation's own."""
     add_log_flags(parser)
+    add_graph_flag(parser)
     parser.add_argument("--policy", required=True, help=names.POLICIES)
     parser.add_argument("--against", metavar="POLICY", help="another policy: print how far the first is ahead of it")
     parser.add_argument(
         "--estimators",
-        default="ips,snips,dr",
         metavar="E,..",
-        help="replay dm ips cips sg-ips snips dr sndr mrdr switch-dr dros drps sg-dr mips bipw, with a parameter "
-        "as switch-dr:lam=5.3 (default: %(default)s)",
+        help="replay dm ips cips sg-ips snips dr sndr mrdr switch-dr dros drps sg-dr, with a parameter as "
+        f"switch-dr:lam=5.3; mips and bipw in Python only (default: {DEFAULT_ESTIMATORS})",
     )
     parser.add_argument(
         "--interval", choices=names.INTERVALS, default="cressie-read", help="(default: %(default)s; DR forms: normal)"
@@ -119,9 +122,11 @@ def _status(report: Report, gate: float | None) -> int:
     passed = estimate.interval[0] > level
     what = "the logged mean" if math.isnan(gate) else "the gate"
     sign = "exceeds" if passed else "does not exceed"
+    doubt = f"; but {estimate.flags[-1]}" if estimate.narrow and estimate.flags else ""
+    level = 0.0 if abs(level) < ROUNDING else level
     print(
         f"gate {'passed' if passed else 'failed'}: {estimate.estimator}'s lower end {estimate.interval[0]:.6g} "
-        f"{sign} {what}, {level:.6g}",
+        f"{sign} {what}, {level:.6g}{doubt}",
         file=sys.stderr,
     )
     return 0 if passed else GATE_FAILED
@@ -155,7 +160,8 @@ def _plan(args: argparse.Namespace) -> Plan:
         if not 0 <= value < math.inf:
             raise UsageError(f"{flag} must be >= 0 and finite, got {value:g}")
     try:
-        estimators = [parse(one) for one in split_estimators(args.estimators)]
+        asked = DEFAULT_ESTIMATORS if args.estimators is None else args.estimators
+        estimators = [parse(one) for one in split_estimators(asked)]
     except ValueError as fault:
         raise UsageError(f"--estimators: {fault}") from fault
     return Plan(
@@ -169,6 +175,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         args.html is not None,
         Thresholds(args.min_ess, args.max_weight_share, args.max_unsupported),
         args.seed,
+        args.estimators is None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,19 +39,37 @@ def add_log_flags(parser: argparse.ArgumentParser) -> None:
         "--default-reward", type=float, default=0.0, metavar="R", help="of a dsjson line without outcome (default: 0)"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read the log (default: 1)")
+    parser.set_defaults(graph=[])
+
+
+def add_graph_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --graph, of commands that ask for a decision's candidates."""
+    parser.add_argument(
+        "--graph",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a graph of the log's surface, or a folder of them such as DATA/graphs; may be repeated. Own logs leave "
+        "more than 64 candidates of a graph to it",
+    )
 
 
 def log_files(args: argparse.Namespace) -> LogFiles:
     """What the flags say. Raises UsageError."""
     from offline_eval.files import LogFiles
-    from offline_eval.formats import find
+    from offline_eval.formats import find, passed_over
     from offline_eval.formats.chunk import ReadOptions
+    from offline_eval.formats.graph_files import find_graphs
 
     if not 1 <= args.jobs <= MAX_JOBS:
         raise UsageError(f"--jobs must lie in [1, {MAX_JOBS}], got {args.jobs}")
     if not abs(args.default_reward) < math.inf:
         raise UsageError(f"--default-reward must be finite, got {args.default_reward:g}")
-    options = ReadOptions(_map(args.map), args.include_exploit, args.default_reward)
+    graphs = find_graphs(args.graph)
+    if over := passed_over(args.log):
+        print(f"passed over, no log by its suffix: {', '.join(map(str, over))}", file=sys.stderr)
+    options = ReadOptions(_map(args.map), args.include_exploit, args.default_reward, graphs=graphs)
     return LogFiles(args.log, find(args.log, args.format), options, _actions(args.actions), args.jobs)
 
 

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from bandits.errors import UsageError
-from offline_eval.commands.log_flags import add_log_flags, log_files
+from offline_eval.commands.log_flags import add_graph_flag, add_log_flags, log_files
 from offline_eval.commands.numbers import reward_range
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from offline_eval.targets import GRAMMAR
 
     add_log_flags(parser)
+    add_graph_flag(parser)
     parser.add_argument(
         "--policy",
         required=True,

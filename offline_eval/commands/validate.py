@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from offline_eval.commands.log_flags import add_log_flags, log_files
+from offline_eval.commands.log_flags import add_graph_flag, add_log_flags, log_files
 
 HELP = "check a log: schema, propensities, duplicates, support"
 EXAMPLE = """example:
@@ -16,11 +16,13 @@ EXAMPLE = """example:
 
 Exit status: 0 sound; 2 not, or not readable: the first fault is one line on stderr."""
 UNSOUND = 2
+WORDS = {"ok": "ok", "note": "note", "warning": "doubt", "refusal": "FAULT"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the log's flags and --json."""
     add_log_flags(parser)
+    add_graph_flag(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -39,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
     elif len(checks) > 1:
         table = Table(box=None, show_header=False, pad_edge=False)
         for check in checks:
-            word = "FAULT" if not check.ok else "doubt" if check.detail.startswith("warning: ") else "ok"
-            table.add_row(word, plain(check.name), plain(check.detail.removeprefix("warning: ")))
+            table.add_row(WORDS[check.level], plain(check.name), plain(check.detail.removeprefix("warning: ")))
         Terminal(file=sys.stdout).print(table, markup=False)
     if not bad:
         return 0

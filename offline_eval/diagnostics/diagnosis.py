@@ -12,10 +12,11 @@ from bandits.arrays import F64
 from offline_eval.diagnostics.actions import action_findings, both
 from offline_eval.diagnostics.agreement import Agreement
 from offline_eval.diagnostics.few_rewards import Rewarded
-from offline_eval.diagnostics.finding import Finding, Names
+from offline_eval.diagnostics.finding import Finding, Level, Names
 from offline_eval.diagnostics.inverse import Inverse
 from offline_eval.diagnostics.mean_weight import MeanWeight
 from offline_eval.diagnostics.pairs import Pairs
+from offline_eval.diagnostics.significance import Tests
 from offline_eval.diagnostics.slices import halves
 from offline_eval.diagnostics.support import Support
 from offline_eval.diagnostics.tail import Tail
@@ -120,13 +121,21 @@ class Diagnosis:
         return [
             *self._weights.findings(limits),
             *self._support.findings(self._unsupported, limits, name),
-            *self._mean.findings(mean, limits, n_tests),
+            *self._mean_findings(mean, limits, n_tests),
             *self._agreement.findings(),
             *action_findings(actions, limits, n_tests),
             *self._pairs.reliability(bins, limits, n_tests),
             *self._tail.findings(limits),
             *self._rewarded.findings(),
         ]
+
+    def _mean_findings(self, tests: Tests, limits: Thresholds, n_tests: int) -> list[Finding]:
+        """Weights cannot average 1 where the target takes what the log never does: that is told already."""
+        mass = float(self._unsupported.sum())
+        if mass > limits.max_unsupported:
+            mean = self._weights.mean
+            return [Finding("mean weight", Level.NOTE, f"{mean:.4f}, with {mass:.2%} of the target unsupported")]
+        return self._mean.findings(tests, limits, n_tests)
 
     @property
     def _unsupported(self) -> F64:

@@ -92,7 +92,10 @@ class Chunk:
     segments      columns to slice diagnostics by, by name: position, mode, policy, hour, ..
     left_out      rows read but left out, by reason: {"exploit mode": 12, "no reward yet": 3}
     index         int64 (m,)    0-based number of each row in its file, those left out counted; `place` may count lines
+    reward_name   which of the raw rewards `reward` is, where the file has no column of its own for it
     declared      ids that the file declares to be all actions (obp: 0 .. n_actions - 1); empty: none declared
+    graph         version of the graph that each row's decision asked, -1: none; None: the format has none. It alone
+                  knows the candidates of a row that names one and whose candidates are unknown
     slots         contexts as weighted slots, `value` their weights, |weight| <= 16, slots different within a row; None:
                   not asked for (ReadOptions.slots), or the file has none
     """
@@ -114,6 +117,8 @@ class Chunk:
     left_out: Mapping[str, int] = field(default_factory=dict)
     index: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     declared: Sequence[Id] = ()
+    reward_name: str = "reward"
+    graph: Ids | None = None
     slots: Ragged | None = None
 
     def __len__(self) -> int:
@@ -133,6 +138,7 @@ class Chunk:
             place=replace(self.place, number=self.place.number[keep]),
             action=ids(self.action),
             candidates=None if self.candidates is None else self.candidates.where(keep),
+            graph=None if self.graph is None else ids(self.graph),
             slots=None if self.slots is None else self.slots.where(keep),
             rewards={name: values[keep] for name, values in self.rewards.items()},
             segments={name: ids(some) for name, some in self.segments.items()},
@@ -151,6 +157,7 @@ class ReadOptions:
     slate            reserved
     context          read the context; without it chunks have none, and are read faster
     slots            read the context's weighted slots too (own log), which a replayed learner wants
+    graphs           files of graphs by version, which give the candidates that an own log leaves to them
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +165,7 @@ class ReadOptions:
     default_reward: float = 0.0
     context: bool = True
     slots: bool = False
+    graphs: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,7 @@ def _chunks(
         context=context if options.context else np.empty((len(reward), 0)),
         names=names if options.context else [],
         rewards=rewards,
+        reward_name="reward" if held("reward") is not None else next(iter(rewards)),
         segments=_segments(position, timestamp),
         index=index,
     )

@@ -47,31 +47,34 @@ class OwnLog:
         parts = parquet.shards(self.NAME, path, first)
         if len(parts) == 1:
             return whole
-        there = _columns(path, False)
+        there = _columns(path, ReadOptions())
         return parts if order(_source(path, None), there).exported else whole
 
     def read(self, shard: Shard, rows: int, options: ReadOptions) -> Iterator[Chunk]:
-        there, source = _columns(shard.path, options.slots), _source(shard.path, shard.part)
+        there, source = _columns(shard.path, options), _source(shard.path, shard.part)
         joined = None
         if shard.part is None and not order(source, there).together:
-            joined = gather(source, there, str(shard.path))
+            joined = gather(source, there, str(shard.path), options.graphs)
         pieces = _pieces(source(there), [] if shard.part is None else _before(shard, there))
         index = None
         for batch, place, context in pieces:
             if index is None:
                 index = int(place.number[context]) if place.kind == "row" else 0
             numbers = np.arange(index - context, index - context + batch.num_rows)
-            found = read(batch, place, numbers, joined, index - context)
+            found = read(batch, place, numbers, joined, index - context, options.graphs)
             yield from chunks(found, context, rows, options)
             index += batch.num_rows - context
 
 
-def _columns(path: Path, slots: bool) -> list[str]:
-    wanted = [*REQUIRED, *OPTIONAL, *(SLOTS if slots else ())]
+def _columns(path: Path, options: ReadOptions) -> list[str]:
+    slots = SLOTS if options.slots else SLOTS[:1] if options.graphs else ()
+    wanted = [*REQUIRED, *OPTIONAL, *slots]
     if text.suffix(path) != ".parquet":
         return wanted
     there = parquet.names(path)
     parquet.require(path, there, REQUIRED)
+    if options.graphs and "graph" in there:
+        parquet.require(path, there, SLOTS[:1], ", by which graphs give candidates")
     return [name for name in wanted if name in there]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,8 @@ Source = Callable[[list[str]], Batches]
 
 ORDER = ["timestamp", "decision_id", "position"]
 JOINED = ["decision_id", "position", "item", "candidates", "graph", "exclude", "distribution"]
+ASKED = ["slots"]
+"""Of graphs, beside those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,12 @@ def _together(batches: Batches) -> bool:
     return not (any_marked and (unmarked_run or not marked))
 
 
-def gather(source: Source, there: list[str], path: str) -> Decisions:
-    """All decisions of a file whose rows lie apart. Raises BadLog where they need more than 512 MiB."""
+def gather(source: Source, there: list[str], path: str, graphs: Mapping[str, Path]) -> Decisions:
+    """All decisions of a file whose rows lie apart. Raises BadLog where they need more than 512 MiB.
+
+    graphs  files by version
+    """
+    wanted = [name for name in (JOINED + ASKED if graphs else JOINED) if name in there]
     held: list[pa.RecordBatch] = []
 
     def take(batches: Batches) -> bool:
@@ -122,8 +129,8 @@ def gather(source: Source, there: list[str], path: str) -> Decisions:
                 return False
         return True
 
-    if not _tolerant(take, source([name for name in JOINED if name in there])):
+    if not _tolerant(take, source(wanted)):
         rule = f"at most {LARGEST_GATHERED:,} bytes of decisions that lie apart are joined; sort by {', '.join(ORDER)}"
         raise BadLog("decision_id", "unsorted rows", rule, place=path)
     table = pa.concat_batches(held)
-    return decide_rows(table, Faults(Place(path, "row", np.arange(table.num_rows)))).decisions
+    return decide_rows(table, Faults(Place(path, "row", np.arange(table.num_rows))), graphs).decisions

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from offline_eval.formats import columns, hashing
 from offline_eval.formats.chunk import Chunk, Ids, Place, ReadOptions
 from offline_eval.formats.columns import Faults
 from offline_eval.formats.lists import MAX_CONTEXT, Lists, Weighted, dense, entries, lists, named, weighted
+from offline_eval.formats.own_graphs import questions, versions
 from offline_eval.formats.served import Decisions, decide
 
 REQUIRED = ("version", "decision_id", "timestamp", "mode", "position", "item", "propensity", "reward")
@@ -48,11 +50,19 @@ class OwnRows:
         return self.decisions.position
 
 
-def read(batch: pa.RecordBatch, place: Place, index: I64, decisions: Decisions | None, low: int) -> OwnRows:
+def read(
+    batch: pa.RecordBatch,
+    place: Place,
+    index: I64,
+    decisions: Decisions | None,
+    low: int,
+    graphs: Mapping[str, Path],
+) -> OwnRows:
     """Check rows. Raises BadLog for the first fault.
 
     decisions  of the whole file, of which these are the rows from low on, where a decision's rows lie apart; else None:
                each decision has all its rows in the batch
+    graphs     files by version
     """
     faults = Faults(place)
     version = columns.integers(batch["version"], "version", faults, 0)
@@ -76,9 +86,9 @@ def read(batch: pa.RecordBatch, place: Place, index: I64, decisions: Decisions |
         rewards = {name: raw[:, k] for k, name in enumerate(names)}
     features = named(batch["features"], "features", faults) if "features" in there else None
     slots = weighted(batch["slots"], batch["weights"], faults) if set(SLOTS) <= set(there) else None
-    mine = decide_rows(batch, faults)
+    mine = decide_rows(batch, faults, graphs)
     item = mine.item
-    whole = mine.decisions if decisions is None else _part(decisions, low, len(reward))
+    whole = mine.decisions if decisions is None else decisions.part(low, len(reward))
     faults.refuse(whole.missing, "item", batch["item"], "must be among the decision's candidates")
     faults.settle()
     if decisions is not None:
@@ -111,8 +121,11 @@ class Joined:
     item: NDArray[np.intp]
 
 
-def decide_rows(batch: pa.RecordBatch, faults: Faults) -> Joined:
-    """Of some rows their decisions; the columns that this needs are checked."""
+def decide_rows(batch: pa.RecordBatch, faults: Faults, graphs: Mapping[str, Path]) -> Joined:
+    """Of some rows their decisions; the columns that this needs are checked.
+
+    graphs  files by version; candidates that are left to another one are unknown
+    """
     n, there = batch.num_rows, batch.schema.names
 
     def held(name: str) -> Lists:
@@ -122,7 +135,12 @@ def decide_rows(batch: pa.RecordBatch, faults: Faults) -> Joined:
     item = columns.texts(batch["item"], "item", faults)
     candidates, distribution = held("candidates"), held("distribution")
     flat = columns.texts(candidates.flat, "candidates", entries(candidates, faults))
-    ids = columns.ids(pa.concat_arrays([item.cast(pa.large_string()), flat.cast(pa.large_string())]))
+    version = versions(batch, faults)
+    asked = questions(batch, version, candidates.known, graphs, faults)
+    out = pa.nulls(0, pa.string())
+    if asked is not None:
+        out = columns.texts(asked.exclude.flat, "exclude", entries(asked.exclude, faults))
+    ids = columns.ids(pa.concat_arrays([one.cast(pa.large_string()) for one in (item, flat, out)]))
     marked = candidates.known.copy()
     for name in ("graph", "exclude"):
         if name in there:
@@ -133,10 +151,13 @@ def decide_rows(batch: pa.RecordBatch, faults: Faults) -> Joined:
         ids.code[:n],
         marked,
         candidates.start,
-        ids.code[n:],
+        ids.code[n : n + len(flat)],
         [str(name) for name in ids.names],
         _law(candidates, distribution, faults),
         candidates.known,
+        version,
+        asked,
+        ids.code[n + len(flat) :],
     )
     return Joined(decisions, ids.code[:n])
 
@@ -160,17 +181,12 @@ def _law(candidates: Lists, distribution: Lists, faults: Faults) -> F64:
     return found
 
 
-def _part(whole: Decisions, low: int, n: int) -> Decisions:
-    rows = slice(low, low + n)
-    return replace(whole, head=whole.head[rows], position=whole.position[rows], missing=whole.missing[rows])
-
-
 def chunks(rows: OwnRows, low: int, size: int, options: ReadOptions) -> Iterator[Chunk]:
     """Rows from low on as chunks of at most `size`, fewer where contexts or candidates are many."""
     n = len(rows.reward)
     while low < n:
         high = min(low + size, n)
-        high = low + max(1, int(np.searchsorted(np.cumsum(rows.decisions.lengths(low, high)), MAX_CONTEXT, "right")))
+        high = low + rows.decisions.fitting(low, high, MAX_CONTEXT)
         context, names = np.empty((high - low, 0)), list[str]()
         if options.context and rows.features is not None:
             found, code, every, value = rows.features
@@ -209,6 +225,7 @@ def _chunk(rows: OwnRows, low: int, high: int, context: F64, names: list[str]) -
         rewards={name: raw[part] for name, raw in rows.rewards.items()},
         segments=segments,
         index=rows.index[part],
+        graph=rows.decisions.versions(low, high),
         slots=None if rows.slots is None else rows.slots.ragged(low, high),
     )
 

@@ -17,10 +17,13 @@ from offline_eval.formats.own import OwnLog
 _ALL: tuple[LogFormat, ...] = (OwnLog(), BanditFeedback(), OpenBanditDataset(), DsJson(), Table())
 FORMATS: Mapping[str, LogFormat] = {one.NAME: one for one in _ALL}
 """In the order in which a file is tried; Table takes any table, and is last."""
+_SUFFIXES = frozenset(suffix for one in _ALL for suffix in one.SUFFIXES)
 
 
 def find(path: Path, format_name: str | None = None) -> list[Shard]:
-    """Parts of a log, in order: of a file, or of all files of a folder by path; hidden ones and _SUCCESS are no log.
+    """Parts of a log, in order: of a file, or of all files of a folder by path.
+
+    Hidden files, _SUCCESS and what has the suffix of no format, as README.md, are no log; `passed_over` names the last.
 
     Raises BadLog where there is none, where a file has no known format, or where files of a folder differ in it.
     """
@@ -44,11 +47,20 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise BadLog("file", None, "must be a file or a folder of files", place=str(path))
-    inside = (one for one in path.rglob("*") if one.is_file())
-    found = sorted(one for one in inside if not any(part[0] in "._" for part in one.relative_to(path).parts))
+    found = [one for one in _inside(path) if text.suffix(one) in _SUFFIXES]
     if not found:
         raise BadLog("folder", "no files", "must hold a log", place=str(path))
     return found
+
+
+def passed_over(path: Path) -> list[Path]:
+    """Files of a folder that are no log by their suffix."""
+    return [one for one in _inside(path) if text.suffix(one) not in _SUFFIXES] if path.is_dir() else []
+
+
+def _inside(path: Path) -> list[Path]:
+    inside = (one for one in path.rglob("*") if one.is_file())
+    return sorted(one for one in inside if not any(part[0] in "._" for part in one.relative_to(path).parts))
 
 
 def _format(path: Path) -> str:

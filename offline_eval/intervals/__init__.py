@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -20,12 +21,15 @@ __all__ = ["METHODS", "Bounds", "Clusters", "Evidence", "Interval", "IntervalMet
 METHODS: Mapping[str, IntervalMethod] = MappingProxyType(
     {one.name: one for one in (Normal(), Bootstrap(), EmpiricalBernstein(), CressieRead(), ConfidenceSequence())}
 )
+DEFAULT = "cressie-read"
 UNBOUNDED = ("normal", "bootstrap")
 """Methods that need no bounds."""
 
 
 def interval(asked: str, evidence: Evidence, alpha: float = 0.05, seed: int = 0) -> Interval:
-    """An interval of coverage 1 - alpha by the method asked for, or, where it does not hold, the normal one, flagged.
+    """An interval of coverage 1 - alpha by the method asked for, or, where it does not hold, the normal one.
+
+    Of which a flag says why, except in place of the default, whose normal interval for DR forms is what is documented.
 
     Without rounds, or without any weight on what the target would do, all that can be.
     Raises ValueError for an unknown method or an alpha outside (0, 1).
@@ -41,8 +45,21 @@ def interval(asked: str, evidence: Evidence, alpha: float = 0.05, seed: int = 0)
         return unknown(evidence, asked, "no weight: the log never takes what the target would")
     if why := _objection(asked, evidence):
         normal = METHODS["normal"].interval(evidence, alpha, seed)
-        return Interval(normal.low, normal.high, normal.method, (why, *normal.flags))
-    return METHODS[asked].interval(evidence, alpha, seed)
+        expected = asked == DEFAULT and not METHODS[asked].holds_for(estimator)
+        return normal if expected else replace(normal, flags=(why, *normal.flags))
+    return _told_apart(METHODS[asked].interval(evidence, alpha, seed), evidence)
+
+
+def _told_apart(made: Interval, evidence: Evidence) -> Interval:
+    """Flagged where the value lies beside its interval, as IPS does where the weights' mean is far from 1."""
+    value = evidence.value
+    if not np.isfinite(value) or made.low <= value <= made.high:
+        return made
+    mean = float(evidence.moments.mean[1])
+    said = (
+        f"the value lies outside: the interval knows that weights average 1, here they average {mean:.4g}; read snips"
+    )
+    return replace(made, flags=(*made.flags, said))
 
 
 def _objection(asked: str, evidence: Evidence) -> str:

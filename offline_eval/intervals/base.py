@@ -20,12 +20,14 @@ class Interval:
 
     method  such as "cressie-read" or "normal, clustered"; always what was used, not what was asked for
     flags   such as "w_max assumed: 1/min(propensity)"
+    narrow  whether a flag says that coverage may fall far short, so that nothing should be decided by it
     """
 
     low: float
     high: float
     method: str
     flags: tuple[str, ...] = ()
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

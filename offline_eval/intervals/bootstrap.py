@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import ndtr, ndtri
 from bandits.arrays import F64
 from offline_eval.estimators.base import Estimator
 from offline_eval.intervals.base import Clusters, Evidence, Interval
-from offline_eval.intervals.normal import Normal, doubts
+from offline_eval.intervals.normal import Normal, doubts, is_narrow
 from offline_eval.intervals.reach import unknown
 
 RESAMPLES = 2000
@@ -44,7 +45,7 @@ class Bootstrap:
         if units is None:
             normal = Normal().interval(evidence, alpha, seed)
             why = f"{self.name} needs users, groups of rounds or {MIN_BLOCKS} blocks, and has none"
-            return Interval(normal.low, normal.high, normal.method, (why, *normal.flags))
+            return replace(normal, flags=(why, *normal.flags))
         method = f"{self.name} of {what}, BCa"
         if len(units) < 2:
             return unknown(evidence, method, f"one of {what} says nothing of the spread")
@@ -54,7 +55,8 @@ class Bootstrap:
             return unknown(evidence, method, "no resample has any weight")
         influence = units @ evidence.estimator.gradient(evidence.moments)
         low, high = np.quantile(known, bca_levels(known, evidence.value, influence, alpha))
-        return Interval(float(low), float(high), method, _remarks(evidence, len(values) - len(known)))
+        remarks = _remarks(evidence, len(values) - len(known))
+        return Interval(float(low), float(high), method, remarks, is_narrow(evidence))
 
 
 def group_of(rows: NDArray[np.integer[Any]], salt: int = 0) -> NDArray[np.uint64]:

@@ -39,7 +39,7 @@ class Normal:
             what = "round" if evidence.clusters is None else "cluster"
             return unknown(evidence, method, f"one {what} says nothing of the spread")
         half = float(special.stdtrit(units - 1, 1 - alpha / 2)) * evidence.standard_error
-        return Interval(evidence.value - half, evidence.value + half, method, doubts(evidence))
+        return Interval(evidence.value - half, evidence.value + half, method, doubts(evidence), is_narrow(evidence))
 
 
 def doubts(evidence: Evidence) -> tuple[str, ...]:
@@ -58,6 +58,14 @@ def doubts(evidence: Evidence) -> tuple[str, ...]:
     if evidence.clusters is not None and len(evidence.clusters.key) < MIN_CLUSTERS:
         found.append(f"few clusters: {len(evidence.clusters.key)} are below {MIN_CLUSTERS}, too narrow an interval")
     return tuple(found)
+
+
+def is_narrow(evidence: Evidence) -> bool:
+    """Whether the sample is too thin for its own variance to be believed: low ESS, or one round weighs a whole standard
+    error; a model's own value always, whose error no interval shows."""
+    if evidence.estimator.form == "model":
+        return True
+    return evidence.ess < MIN_ESS or _step(evidence) > evidence.standard_error
 
 
 def _step(evidence: Evidence) -> float:

@@ -31,6 +31,7 @@ from offline_eval.replay.quantile import RunningQuantile
 from offline_eval.replay.rows import Rows
 
 VARIANTS = {"published": PUBLISHED, "centred": CENTRED, "weights": WEIGHTS}
+NO_EDGES = np.zeros((2, 2), bool, order="F")
 KINDS = {"plackett_luce": PLACKETT_LUCE, "top_m_uniform": TOP_M, "greedy": GREEDY, "uniform": UNIFORM}
 
 
@@ -46,11 +47,11 @@ class Compiled:
 
     @classmethod
     def of(cls, player: Player) -> Compiled | None:
-        """Where the player is a Diag-LinUCB whose every cell exists."""
+        """Where the player is a Diag-LinUCB."""
         if not isinstance(player, LearningPlayer) or not isinstance(player.policy, Learning):
             return None
         learner = player.policy.learner
-        return cls(player, learner) if isinstance(learner, DiagLinUCB) and learner.edges is None else None
+        return cls(player, learner) if isinstance(learner, DiagLinUCB) else None
 
     def reject(self, rows: Rows, coin: F64) -> Bool:
         """Rejection replay of the next rows: which ones were taken, bool (n,). Raises UsageError as robust."""
@@ -81,6 +82,8 @@ class Compiled:
             of.weight_sq_sum,
             of.weight_sum,
             of.reward_sum,
+            NO_EDGES if of.edges is None else of.edges,
+            of.edges is not None,
             np.array([of.impressions, of.total_reward]),
             VARIANTS[of.variant],
             of.alpha,

@@ -11,6 +11,7 @@ import numpy as np
 from bandits.errors import UsageError
 from bandits.moments import Moments
 from offline_eval.accumulate import Logged
+from offline_eval.diagnostics.candidates import untested
 from offline_eval.diagnostics.few_rewards import LEAST
 from offline_eval.diagnostics.finding import Finding, Level
 from offline_eval.diagnostics.mean_weight import MeanWeight
@@ -180,7 +181,9 @@ def _findings(played: Played, moments: Moments, ess: float, largest: float, min_
     weights = np.ix_([0, 2], [0, 2])
     of_weights = Moments(moments.n, moments.first[weights], moments.second[weights])
     check = MeanWeight()
-    findings += check.findings(check.tests(of_weights, largest, endless=False), Thresholds(), 1)
+    of_mean = check.findings(check.tests(of_weights, largest, endless=False), Thresholds(), 1)
+    unknown = any(one.name == "candidates" and one.level == Level.REFUSE for one in played.findings)
+    findings += [untested(one) for one in of_mean] if unknown else of_mean
     if isinstance(way, DoublyRobust) and way.quantile is not None:
         findings.append(_clipped(way, way.clipped / played.n, way.quantile))
     return findings

@@ -8,19 +8,21 @@ from functools import cached_property
 
 import numpy as np
 
-from bandits.arrays import F64, I64
+from bandits.arrays import F64, I64, Bool
 from bandits.errors import UsageError
 from bandits.names import MAX_WEIGHT
 from offline_eval.accumulate import Sums, blocks_of_rows
 from offline_eval.batches import Batch, Frame, batch_rows, batches
+from offline_eval.diagnostics.candidates import not_given
 from offline_eval.diagnostics.finding import Finding, Level
 from offline_eval.diagnostics.thresholds import Thresholds
 from offline_eval.estimators.base import Split
 from offline_eval.formats.chunk import ReadOptions, Shard
 from offline_eval.formats.own import OwnLog
-from offline_eval.learners import is_learner, learner
+from offline_eval.learners import MAX_CELLS, is_learner, learner
 from offline_eval.progress import Advance
 from offline_eval.replay.doubly_robust import DoublyRobust
+from offline_eval.replay.edges import edges_of, has_prior
 from offline_eval.replay.model import running_model
 from offline_eval.replay.player import FixedPlayer
 from offline_eval.replay.rejection import Matching, Rejection
@@ -98,6 +100,17 @@ class Log:
         named = ", ".join(f"{name} / {size:.6g}" for name, size in large[:5]) + (", .." if len(large) > 5 else "")
         return divisor, [f"features beyond {MAX_WEIGHT:g} were divided by their largest magnitude: {named}"]
 
+    @cached_property
+    def edges(self) -> Bool | None:
+        """Cells of the learner that logged, bool (K, S), where every row asked one graph and it is given; else None."""
+        graphs, numbers, given = self.scan.graphs, self.numbers, self.options.graphs
+        if numbers is None or len(graphs) != 1 or not graphs <= given.keys():
+            return None
+        if len(self.frame.actions) * len(numbers) > MAX_CELLS:
+            return None
+        (version,) = graphs
+        return edges_of(given[version], version, self.frame.actions, numbers)
+
     def rows(self, batch: Batch) -> Rows:
         """A batch as it is played."""
         own = batch.chunk.slots
@@ -148,7 +161,7 @@ def _play_learner(log: Log, policy: str, rng: np.random.Generator, quantile: flo
         raise log.scan.unsorted
     n_actions = len(log.frame.actions)
     try:
-        player = learner(policy, n_actions, log.n_slots, scale)
+        player = learner(policy, n_actions, log.n_slots, scale, log.edges)
     except ValueError as fault:
         raise UsageError(f"--policy: {fault}") from fault
     way: Rejection | DoublyRobust = Rejection(player, rng)
@@ -185,23 +198,27 @@ def _play_fixed(log: Log, target: Target) -> Played:
 
 
 def _unknown_candidates(log: Log) -> list[Finding]:
-    """Whether rows tell what could have been chosen: an own log does, except where a graph gave very many."""
+    """Whether rows tell what could have been chosen: an own log does, where graphs gave very many with these."""
     survey = log.scan.survey
     unknown = survey.n - survey.candidates
     if log.uniform or not any(shard.format == OwnLog.NAME for shard in log.shards):
         return []
     level = Level.REFUSE if unknown > Thresholds().max_unsupported * survey.n else Level.NOTE if unknown else Level.OK
     detail = f"{unknown:,} of {survey.n:,} rows do not tell them"
-    mend = ", so that the policy chose among all actions there; log decisions of at most 64, or of given items"
-    return [Finding("candidates", level, detail + (mend if unknown else ""))]
+    if survey.graphless:
+        detail = not_given(survey.graphless, survey.n)
+    elif unknown:
+        detail += ", so that the policy chose among all actions there; export the rows with their candidates"
+    return [Finding("candidates", level, detail)]
 
 
 def _learning_notes(log: Log, scale: float) -> list[str]:
     notes, scan = list(log.divisor[1]), log.scan
     if log.numbers is not None:
-        notes.append(
-            f"contexts are the {log.n_slots:,} slots that the log's own learner saw, each joined to every action"
-        )
+        joined = "each joined to every action" if log.edges is None else "joined to actions by the edges of its graph"
+        notes.append(f"contexts are the {log.n_slots:,} slots that the log's own learner saw, {joined}")
+        if log.edges is not None and any(has_prior(log.options.graphs[one], one) for one in log.scan.graphs):
+            notes.append("the prior means of the graph's edges were left out: every cell started at the centre")
     elif not scan.survey.names:
         notes.append("the log has no named features: the policy learned without context")
     if scan.survey.time is None:

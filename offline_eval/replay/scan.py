@@ -31,6 +31,7 @@ class Scan:
     unlisted   (smallest, largest) propensity of the rows whose candidates are unknown
     most       most candidates of a row whose candidates are known
     slots      different slots of the contexts, int64 (S,) ascending; None where a row's are unknown
+    graphs     versions of the graphs that rows asked, "" of rows that asked none
     unsorted   the first row that is older than the one before it, or None
     """
 
@@ -40,6 +41,7 @@ class Scan:
     unlisted: tuple[float, float] = (math.inf, 0.0)
     most: int = 0
     slots: I64 | None = field(default_factory=lambda: np.empty(0, np.int64))
+    graphs: set[str] = field(default_factory=set)
     unsorted: BadLog | None = None
     _last: int | None = None
 
@@ -53,6 +55,8 @@ class Scan:
             self.largest[name] = max(self.largest.get(name, 0.0), size)
         self._add_propensities(chunk)
         self._add_slots(chunk)
+        names, used = ([], [-1]) if chunk.graph is None else (chunk.graph.names, np.unique(chunk.graph.code).tolist())
+        self.graphs |= {str(names[code]) if code >= 0 else "" for code in used}
         if self.unsorted is None and chunk.timestamp is not None:
             self._add_times(chunk)
 

@@ -74,8 +74,8 @@ def _estimates(report: Report) -> Markup:
     head = ("estimator", "value", words.coverage(report), "to logged", "interval by")
     body = [_estimate(one, report, decimals) for one in rows]
     caption = f"Dot: estimate. Line: {words.coverage(report)}. Band: the logged mean's."
-    if any(one.flags for one in report.estimates.values()):
-        caption += " Estimates in the second colour carry a note."
+    if any(one.narrow for one in report.estimates.values()):
+        caption += " Intervals in the second colour may be too narrow."
     return section(
         "Estimates",
         beside(

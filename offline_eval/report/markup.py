@@ -70,7 +70,7 @@ def data(value: float, shown: str | None = None) -> Markup:
 
 def key(name: str) -> Markup:
     """A name that is not broken across lines, unless it is long."""
-    return Markup(f'<span class="key">{html(name)}</span>' if len(name) <= 32 else html(name))
+    return Markup(f'<span class="key">{html(name)}</span>' if len(name) <= 20 else html(name))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> Markup:

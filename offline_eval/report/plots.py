@@ -78,7 +78,7 @@ def _sides(estimate: Estimate, low: float, high: float) -> list[tuple[float, flo
 
 def _draw_interval(axes: Axes, y: int, one: Estimate, low: float, high: float) -> None:
     """An end beyond the axis is an arrowhead."""
-    colour = SECOND if one.flags else ACCENT
+    colour = SECOND if one.narrow else ACCENT
     ends = []
     for (end, side), marker in zip(_sides(one, low, high), "<>", strict=True):
         beyond = not math.isfinite(end) or not low <= end <= high

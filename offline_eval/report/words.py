@@ -59,7 +59,8 @@ def number(value: float, decimals: int | None = None) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if decimals is not None:
-        return f"{value:,.{decimals}f}"
+        shown = f"{value:,.{decimals}f}"
+        return shown.removeprefix("-") if not shown.strip("-0.,") else shown
     whole = abs(value) >= 1000 or float(value).is_integer()
     return f"{value:,.0f}" if whole else f"{value:#.4g}"
 

@@ -12,7 +12,7 @@ from offline_eval.estimators.dr import DR
 from offline_eval.estimators.ips import IPS
 from offline_eval.estimators.sndr import SNDR
 from offline_eval.estimators.snips import SNIPS
-from offline_eval.intervals import METHODS, interval
+from offline_eval.intervals import DEFAULT, METHODS, interval
 from offline_eval.intervals.base import Bounds
 from offline_eval.intervals.reach import Independent
 from tests.offline_eval.evidence import drawn, evidence
@@ -147,7 +147,7 @@ def test_what_was_used_is_named_and_why_it_is_not_what_was_asked_for(asked, esti
     made = interval(asked, evidence(weight, reward, estimator, base=np.full(500, 0.1), n_blocks=50))
     assert made.method == used
     said = [flag for flag in made.flags if flag == f"{asked} does not hold for this form of estimator"]
-    assert len(said) == (not used.startswith(asked))
+    assert len(said) == (not used.startswith(asked) and asked != DEFAULT)
 
 
 def test_bounds_that_are_not_finite_leave_the_normal_interval():
@@ -207,3 +207,16 @@ def test_a_single_user_is_one_observation():
     for method in ("normal", "bootstrap", "empirical-bernstein", "cressie-read"):
         made = interval(method, one)
         assert (made.low, made.high) == (0.0, 1.0)
+
+
+def test_a_value_beside_its_own_interval_is_told():
+    """Weights of 1.2 throughout: IPS multiplies every reward by it, the interval knows that they average 1."""
+    made = interval("cressie-read", evidence([1.2] * 400, [0.5] * 400, bounds=Bounds(1.3, (0.0, 1.0))))
+    assert made.high < 0.6
+    assert any("the value lies outside" in flag and "read snips" in flag for flag in made.flags)
+
+
+@pytest.mark.parametrize(("n", "narrow"), [(50, True), (20_000, False)])
+def test_a_sample_too_thin_for_its_own_variance_is_said_to_be(n, narrow):
+    weight, reward, _, _ = drawn(np.random.default_rng(6), n)
+    assert interval("normal", evidence(weight, reward, bounds=Bounds(60.0, (0.0, 1.0)))).narrow == narrow

@@ -128,8 +128,7 @@ def test_unknown_candidates_are_refused_unless_they_are_all_actions(tmp_path, ca
     )
     assert found(said, "candidates") == (
         "refuse",
-        "600 of 600 rows do not tell them, so that the policy chose among all actions there; log decisions of at most "
-        "64, or of given items",
+        "600 of 600 rows leave them to graph g, not given; add --graph FILE, or --graph DATA/graphs",
     )
     assert said["value"] is None
     assert document(capsys, str(tmp_path / "more.parquet"), "--policy", "logged")["matched"] == 600

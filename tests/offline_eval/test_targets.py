@@ -15,6 +15,7 @@ from tests.offline_eval.engine import document, finding, own_rows, refusal, tabl
 from tests.offline_eval.logs import write
 
 IPS = ["--estimators", "ips"]
+DR = ["--estimators", "dr"]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,10 @@ def test_the_logged_policy_has_the_logged_mean(csv, own, capsys):
     for path, flags in ((own, []), (csv, IPS)):
         found = document(capsys, "evaluate", path, "--policy", "logged", *flags)
         assert values(found)["ips"][0] == pytest.approx(found["baseline"]["value"], abs=1e-12)
-    assert "--policy logged: the log lacks" in refusal(capsys, "evaluate", csv, "--policy", "logged")
+    assert "--policy logged: the log lacks" in refusal(capsys, "evaluate", csv, "--policy", "logged", *DR)
+    found = document(capsys, "evaluate", csv, "--policy", "logged")
+    assert list(values(found)) == ["ips", "snips"]
+    assert found["about"]["left out"].startswith("dr: needs")
 
 
 MODULE = """

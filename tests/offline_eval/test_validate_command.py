@@ -23,7 +23,7 @@ def test_a_sound_log(kind, tmp_path, capsys):
     table(path) if kind == "csv" else write(path, own_rows(600))
     found = document(capsys, "validate", path)
     assert found["ok"]
-    assert all(one.keys() == {"name", "ok", "detail"} for one in found["checks"])
+    assert all(one.keys() == {"name", "ok", "detail", "level"} for one in found["checks"])
     assert check(found, "schema")["detail"].startswith("600 rows of 1 ")
     assert main(["validate", str(path)]) == 0
     printed = capsys.readouterr()
