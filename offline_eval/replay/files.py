@@ -14,6 +14,7 @@ from offline_eval.replay.outcome import Outcome, conclude
 from offline_eval.replay.run import Log, play
 from offline_eval.replay.scan import scan
 from offline_eval.rewards import choose
+from offline_eval.stream import numbered
 from offline_eval.targets import constant_action
 
 
@@ -66,7 +67,8 @@ def _replay(log: LogFiles, question: Question) -> Outcome:
     uniform = found.uniform(len(log.all_actions(survey)))
     scale = max(abs(bounds[0]), abs(bounds[1])) or 1.0
     with progress(survey.n, "replaying") as advance:
-        scanned = Log(log.shards, log.options, found, Frame(actions, survey.columns, choice), uniform, advance)
+        shards = numbered(log.shards, survey)
+        scanned = Log(shards, log.options, found, Frame(actions, survey.columns, choice), uniform, advance)
         played = play(scanned, question.policy, question.seed, question.quantile, scale)
     if not played.n:
         raise UsageError(f"{log.path}: no row has {choice.name}; choose another --reward")

@@ -115,10 +115,12 @@ def scan(shards: Sequence[Shard], options: ReadOptions, advance: Advance) -> Sca
     """The first pass. Raises BadLog."""
     found = Scan()
     for shard in shards:
+        start = found.survey.rows
         for chunk in FORMATS[shard.format].read(shard, ROWS, options):
             before = found.survey.rows
             if not options.include_exploit and (left := certain(chunk)).any():
                 chunk = chunk.where(~left, CERTAIN)
             found.add(chunk)
             advance(found.survey.rows - before)
+        found.survey.sizes.append(found.survey.rows - start)
     return found
