@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import inf
 
 from offline_eval.diagnostics.thresholds import Thresholds
 from offline_eval.estimators.base import Estimator
@@ -53,8 +54,8 @@ class Plan:
                 raise ValueError(f"{field} must be one of {', '.join(known)}, got {name!r}{hint}")
         if not 0.0 < self.alpha < 1.0:
             raise ValueError(f"alpha must lie in (0, 1), got {self.alpha}")
-        if self.w_max is not None and not self.w_max > 0.0:
-            raise ValueError(f"w_max must be > 0, got {self.w_max}")
+        if self.w_max is not None and not 0.0 < self.w_max < inf:
+            raise ValueError(f"w_max must be > 0 and finite, got {self.w_max}")
         if self.reward is not None and not self.reward[0] < self.reward[1]:
             raise ValueError(f"reward_range must rise, got {self.reward}")
         if int(self.seed) != self.seed or self.seed < 0:

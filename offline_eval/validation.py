@@ -9,7 +9,16 @@ from offline_eval.comparison import OF_A_TARGET
 from offline_eval.diagnostics import Finding, Level
 from offline_eval.diagnostics.candidates import not_given, untested
 from offline_eval.errors import BadLog
-from offline_eval.files import DENSE_ACTIONS, MAX_NAME, LogFiles, duplicates_of, frame_of, known_candidates, users_of
+from offline_eval.files import (
+    DENSE_ACTIONS,
+    MAX_NAME,
+    LogFiles,
+    duplicates_of,
+    fixed_actions,
+    frame_of,
+    known_candidates,
+    users_of,
+)
 from offline_eval.plan import Plan
 from offline_eval.progress import progress
 from offline_eval.report.words import LEVELS, short
@@ -43,7 +52,7 @@ def validate(log: LogFiles) -> Sequence[Check]:
         return [Check("schema", False, str(fault), LEVELS[Level.REFUSE])]
     if found.graphless:
         findings.insert(0, Finding("candidates", Level.WARN, not_given(found.graphless, found.n)))
-    return [_schema(log, found), *map(_check, findings), _support(found)]
+    return [_schema(log, found), *map(_check, findings), _support(log, found)]
 
 
 def _propensities(log: LogFiles, found: Survey) -> list[Finding]:
@@ -74,10 +83,14 @@ def _schema(log: LogFiles, found: Survey) -> Check:
     return Check("schema", True, f"{found.rows:,} rows of {log.n_files} {files}, format {formats}{left}")
 
 
-def _support(found: Survey) -> Check:
+def _support(log: LogFiles, found: Survey) -> Check:
+    """Actions never taken speak against a log that does not tell whether that was chance."""
     never = len(found.ids) - len(found.logged)
     text = f"smallest propensity {found.least_propensity:.6g}; {len(found.logged):,} actions were taken"
     if not never:
         return Check("support", True, text)
+    fixed = len(log.all_actions(found)) if fixed_actions(log, found) else None
+    if found.uniform(fixed) or found.distributions == found.n:
+        return Check("support", True, f"{text}, {never:,} candidates never, whose probabilities are logged")
     text = f"warning: {text}, {never:,} candidates never: a policy that takes them cannot be evaluated"
     return Check("support", True, text, LEVELS[Level.WARN])

@@ -28,8 +28,14 @@ class LinearModel:
     bias: F64
 
     def scores(self, z: F64) -> F64:
-        """Score of every load, float64 (n, L), from standardised features float64 (n, F) without NaN."""
-        score: F64 = z @ self.weights.T + self.bias
+        """Score of every load, float64 (n, L), from standardised features float64 (n, F) without NaN.
+
+        A row's scores are the same bits beside any other rows, so that evaluation finds what was served.
+        """
+        score = np.tile(self.bias, (len(z), 1))
+        # One matrix product would round a row differently in batches of different sizes.
+        for feature, weight in zip(z.T, self.weights.T, strict=True):
+            score += feature[:, None] * weight
         return score
 
     def check(self, n_loads: int, n_features: int) -> None:

@@ -148,8 +148,8 @@ def _plan(args: argparse.Namespace) -> Plan:
         raise UsageError("--slate: not in this version; without it each position of a slate counts as a round")
     if not 0.0 < args.alpha < 1.0:
         raise UsageError(f"--alpha must lie in (0, 1), got {args.alpha:g}")
-    if args.w_max is not None and not args.w_max > 0:
-        raise UsageError(f"--w-max must be > 0, got {args.w_max:g}")
+    if args.w_max is not None and not 0 < args.w_max < math.inf:
+        raise UsageError(f"--w-max must be > 0 and finite, got {args.w_max:g}")
     if args.seed < 0:
         raise UsageError(f"--seed must be >= 0, got {args.seed}")
     for flag, value in (

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from offline_eval.formats.chunk import Id
 
 MAX_JOBS = 256
+MAX_TOLD = 5
+"""Files of a folder that are named where they are passed over."""
 
 
 def add_log_flags(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +70,8 @@ def log_files(args: argparse.Namespace) -> LogFiles:
         raise UsageError(f"--default-reward must be finite, got {args.default_reward:g}")
     graphs = find_graphs(args.graph)
     if over := passed_over(args.log):
-        print(f"passed over, no log by its suffix: {', '.join(map(str, over))}", file=sys.stderr)
+        more = f" and {len(over) - MAX_TOLD:,} more" if len(over) > MAX_TOLD else ""
+        print(f"passed over, no log by its suffix: {', '.join(map(str, over[:MAX_TOLD]))}{more}", file=sys.stderr)
     options = ReadOptions(_map(args.map), args.include_exploit, args.default_reward, graphs=graphs)
     return LogFiles(args.log, find(args.log, args.format), options, _actions(args.actions), args.jobs)
 

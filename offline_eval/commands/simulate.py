@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,7 +12,7 @@ from rich.table import Table
 from bandits.errors import UsageError
 from bandits.simulation import WORLDS, Policy, Simulation, Uniform, parse_policy, simulate
 from bandits.simulation.encoding import Encoder
-from bandits.terminal import Terminal
+from offline_eval.printing import stdout
 
 AD_LOAD = "adload"
 HELP = "play a policy in a world whose truth is known, and print its regret"
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report))
     else:
-        Terminal(file=sys.stdout).print(_table(report))
+        stdout().print(_table(report))
     return 0
 
 

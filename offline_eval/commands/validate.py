@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Check, print, and return the exit status. Raises UsageError."""
     from rich.table import Table
 
-    from bandits.terminal import Terminal
+    from offline_eval.printing import stdout
     from offline_eval.report.words import plain
     from offline_eval.validation import validate
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         table = Table(box=None, show_header=False, pad_edge=False)
         for check in checks:
             table.add_row(WORDS[check.level], plain(check.name), plain(check.detail.removeprefix("warning: ")))
-        Terminal(file=sys.stdout).print(table, markup=False)
+        stdout().print(table, markup=False)
     if not bad:
         return 0
     first = bad[0]

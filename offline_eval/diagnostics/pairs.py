@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bandits.arrays import F64
 from bandits.kernels.audit import N_BINS, add_pairs
 from offline_eval.diagnostics.finding import Finding, Names
-from offline_eval.diagnostics.significance import Tests, count_is_expected
+from offline_eval.diagnostics.significance import ROUNDING, Tests, count_is_expected
 from offline_eval.diagnostics.thresholds import Thresholds
 from offline_eval.rounds import Rounds
 
@@ -128,4 +128,7 @@ def _edges(b: int) -> str:
 
 
 def _z(taken: float, expected: float, variance: float) -> str:
-    return f"{(taken - expected) / np.sqrt(variance):.1f}" if variance > 0 else "infinite"
+    off = taken - expected
+    if abs(off) <= ROUNDING * max(expected, 1.0):
+        return "0"
+    return f"{off / np.sqrt(variance):.1f}" if variance > 0 else "infinite"

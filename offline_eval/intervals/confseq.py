@@ -11,7 +11,7 @@ from bandits.confidence_sequence import LowerEnd
 from bandits.moments import Moments
 from offline_eval.estimators.base import Estimator
 from offline_eval.intervals.base import Evidence, Interval
-from offline_eval.intervals.reach import Reach, clipped, term_range, unknown, value_range
+from offline_eval.intervals.reach import Reach, clipped, leaves_out, term_range, unknown, value_range
 
 Step = tuple[int, float, float]
 """Rounds so far, low, high."""
@@ -110,10 +110,7 @@ def _remarks(evidence: Evidence) -> tuple[str, ...]:
     form, remarks = evidence.estimator.form, list(evidence.bounds.assumed)
     if form == "weighted":
         remarks = [text for text in remarks if not text.startswith("w_max")]
-    if form == "clipped":
-        remarks.append("covers the expectation of the estimate, not its bias")
-    if form == "model":
-        remarks.append("covers the reward model's own value, not its error")
+    remarks += leaves_out(evidence)
     if form == "residual":
         remarks.append("a cross-fitted model has seen later rounds: anytime-valid only approximately")
     if not evidence.blocks:

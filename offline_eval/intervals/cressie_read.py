@@ -12,7 +12,7 @@ from scipy import special
 from bandits.arrays import F64
 from offline_eval.estimators.base import Estimator
 from offline_eval.intervals.base import Evidence, Interval
-from offline_eval.intervals.reach import Independent, Reach, clipped, named, unknown, value_range
+from offline_eval.intervals.reach import Independent, Reach, clipped, leaves_out, named, unknown, value_range
 
 FLAT = 1e-12
 """Spread of the weights, relative to their mean square, below which they count as equal."""
@@ -130,7 +130,7 @@ class CressieRead:
         low, high = clipped(*ends, value_range(evidence))
         if low > high:
             return unknown(evidence, method, "no value fits weights whose mean is so far from 1: wrong propensities")
-        return Interval(low, high, method, (*reach.flags, *_remarks(evidence)))
+        return Interval(low, high, method, (*reach.flags, *leaves_out(evidence)))
 
 
 def both_ends(pairs: Pairs, largest_weight: float, reward: tuple[float, float], quantile: float) -> tuple[float, float]:
@@ -162,9 +162,3 @@ def _influence(pairs: Pairs, weighted: bool) -> F64:
     """Of the regression estimate (or the plain mean) on z = (1, base, weight, weight * error), centred."""
     slope = pairs.slope if weighted else 0.0
     return np.array([slope * pairs.w - pairs.v, 0.0, -slope, 1.0])
-
-
-def _remarks(evidence: Evidence) -> tuple[str, ...]:
-    if evidence.estimator.form == "clipped":
-        return ("covers the expectation of the estimate, not its bias",)
-    return ()

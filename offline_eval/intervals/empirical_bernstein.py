@@ -8,7 +8,16 @@ import numpy as np
 
 from offline_eval.estimators.base import Estimator
 from offline_eval.intervals.base import Evidence, Interval
-from offline_eval.intervals.reach import Independent, Reach, clipped, named, term_range, unknown, value_range
+from offline_eval.intervals.reach import (
+    Independent,
+    Reach,
+    clipped,
+    leaves_out,
+    named,
+    term_range,
+    unknown,
+    value_range,
+)
 
 RESIDUAL = "takes the reward model's predictions to lie within the range of rewards"
 
@@ -52,11 +61,6 @@ def half_width(variance: float, n: float, limits: tuple[float, float], alpha: fl
 
 
 def _remarks(evidence: Evidence) -> tuple[str, ...]:
-    form = evidence.estimator.form
-    remarks = {
-        "clipped": "covers the expectation of the estimate, not its bias",
-        "model": "covers the reward model's own value, not its error",
-        "residual": RESIDUAL,
-    }
+    predictions = (RESIDUAL,) if evidence.estimator.form == "residual" else ()
     clustered = () if evidence.clusters is None else ("clusters: approximate",)
-    return (*((remarks[form],) if form in remarks else ()), *clustered)
+    return (*leaves_out(evidence), *predictions, *clustered)

@@ -7,7 +7,7 @@ from scipy import special
 
 from offline_eval.estimators.base import Estimator
 from offline_eval.intervals.base import Evidence, Interval
-from offline_eval.intervals.reach import Reach, named, term_range, unknown
+from offline_eval.intervals.reach import Reach, is_model_alone, leaves_out, named, term_range, unknown
 
 MIN_ESS = 100.0
 MIN_CLUSTERS = 40
@@ -47,9 +47,9 @@ def doubts(evidence: Evidence) -> tuple[str, ...]:
 
     Beside ESS, which looks at the weights that were drawn: what a round of weight w_max, drawn or not, would change.
     """
-    if evidence.estimator.form == "model":
-        return ("covers the reward model's own value, not its error",)
-    found = []
+    found = [*leaves_out(evidence)]
+    if is_model_alone(evidence):
+        return tuple(found)
     if evidence.ess < MIN_ESS:
         found.append(f"low ess: {evidence.ess:.3g} is below {MIN_ESS:g}, too narrow an interval")
     if (step := _step(evidence)) > LARGEST_STEP * evidence.standard_error:
@@ -63,7 +63,7 @@ def doubts(evidence: Evidence) -> tuple[str, ...]:
 def is_narrow(evidence: Evidence) -> bool:
     """Whether the sample is too thin for its own variance to be believed: low ESS, or one round weighs a whole standard
     error; a model's own value always, whose error no interval shows."""
-    if evidence.estimator.form == "model":
+    if is_model_alone(evidence):
         return True
     return evidence.ess < MIN_ESS or _step(evidence) > evidence.standard_error
 

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from bandits.arrays import F64
 from offline_eval.estimators.base import Form
+from offline_eval.estimators.shrunk import Shrunk
 from offline_eval.intervals.base import Evidence, Interval
+
+OF_EXPECTATION = "covers the expectation of the estimate, not its bias"
+OF_MODEL = "covers the reward model's own value, not its error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,26 @@ def value_range(evidence: Evidence) -> tuple[float, float]:
     """Where the quantity that the interval is for can lie: clipped weights may shrink it to 0."""
     low, high = evidence.bounds.reward
     return (min(low, 0.0), max(high, 0.0)) if evidence.estimator.form == "clipped" else (low, high)
+
+
+def is_model_alone(evidence: Evidence) -> bool:
+    """Whether nothing corrects the reward model: it is a model's own value, or no round's correction has any weight."""
+    form = evidence.estimator.form
+    return form == "model" or (form == "residual" and evidence.moments.first[0, 2] == 0.0)
+
+
+def leaves_out(evidence: Evidence) -> tuple[str, ...]:
+    """What an interval made from the spread of terms cannot know of: the model's error, or the bias of shrinking."""
+    if is_model_alone(evidence):
+        return (OF_MODEL,)
+    shrinks = isinstance(evidence.estimator, Shrunk) and evidence.estimator.form == "residual" and _shrinks(evidence)
+    return (OF_EXPECTATION,) if evidence.estimator.form == "clipped" or shrinks else ()
+
+
+def _shrinks(evidence: Evidence) -> bool:
+    """Whether the largest weight is made smaller."""
+    largest = evidence.seen or evidence.bounds.largest_weight
+    return evidence.estimator.largest_weight(largest) < largest * (1 - 1e-9)
 
 
 def clipped(low: float, high: float, limits: tuple[float, float]) -> tuple[float, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Callable
 
 from rich.box import SIMPLE_HEAD
@@ -13,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bandits.terminal import Terminal
 from offline_eval.diagnostics.finding import Level
+from offline_eval.printing import stdout
 from offline_eval.report import words
 from offline_eval.report.words import plain
 from offline_eval.result import Estimate, Report
@@ -25,7 +23,7 @@ _LEAST_BAR = 14
 
 def show(report: Report, console: Console | None = None) -> None:
     """Print a report for people, on stdout unless a console is given; without estimates where it is refused."""
-    console = console or _stdout()
+    console = console or stdout()
     console.print(_heading(report), end="\n\n", soft_wrap=False)
     if report.supported:
         _print_estimates(report, console)
@@ -36,12 +34,6 @@ def show(report: Report, console: Console | None = None) -> None:
     worst = max((one.level for one in report.findings), default=Level.OK)
     console.print(Text(f"verdict: {plain(report.verdict)}", style=f"bold {_STYLES[worst]}".strip()))
     _print_doubts(report, console)
-
-
-def _stdout() -> Console:
-    # NO_COLOR takes colours away from rich, not bold.
-    plain_text = bool(os.environ.get("NO_COLOR"))
-    return Terminal(file=sys.stdout, color_system=None if plain_text else "auto", highlight=False)
 
 
 def _heading(report: Report) -> Text:

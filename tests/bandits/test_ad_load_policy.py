@@ -194,3 +194,18 @@ def test_a_policy_made_by_a_learner_is_checked_like_a_file():
         replace(POLICY, features=(POLICY.features[0], Feature("age", 0.0, 0.0)))
     with pytest.raises(PolicyError, match="^estimate.value: must be a number"):
         replace(POLICY, estimate=Estimate("dr", float("nan"), (0.0, 1.0), 1.0, 1))
+
+
+@pytest.mark.parametrize(("n_features", "n_loads"), [(1, 2), (3, 4), (10, 4), (33, 12)])
+def test_a_row_has_the_same_bits_alone_and_among_others(n_features, n_loads):
+    """What a server gives one request is what evaluation finds for a million of them."""
+    random = np.random.default_rng(n_features)
+    features = tuple(Feature(f"f{i}", random.normal(), random.uniform(0.1, 3)) for i in range(n_features))
+    model = LinearModel(random.normal(size=(n_loads, n_features)), random.normal(size=n_loads))
+    logging = random.dirichlet(np.full(n_loads, 5.0))
+    policy = replace(
+        POLICY, loads=tuple(range(n_loads)), features=features, model=model, logging=logging, floor=0.9 * logging.min()
+    )
+    x = random.normal(size=(257, n_features))
+    together = policy.probabilities(x)
+    assert all((policy.probabilities(x[i : i + 1]) == together[i]).all() for i in range(len(x)))

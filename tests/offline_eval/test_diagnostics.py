@@ -19,6 +19,15 @@ def test_a_sound_log_passes_every_check(seed, known):
     assert all(one.level < Level.WARN for one in findings(world(seed).rounds(known)).values())
 
 
+def test_a_count_that_cannot_be_off_is_told_as_z_0():
+    """Of a uniform log every row takes one of the same size of probability."""
+    n, k = 120, 60
+    logging = np.full((n, k), 1 / k)
+    log = BanditLog(None, np.arange(n) % k, np.ones(n), np.full(n, 1 / k), k, logging=logging)
+    told = findings(Rounds(log, np.full(n, 1 / k), logging))["propensities, reliability"].detail
+    assert "were taken 120 times where 120 were expected, z 0 " in told
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.3])
 def test_scaled_propensities_are_refused(factor):
     sound = world(3, n=20_000, sharpness=0.4)

@@ -9,12 +9,15 @@ from offline_eval.estimators import ESTIMATORS
 from offline_eval.estimators.cips import CIPS
 from offline_eval.estimators.dm import DM
 from offline_eval.estimators.dr import DR
+from offline_eval.estimators.dros import DRos
+from offline_eval.estimators.drps import DRps
 from offline_eval.estimators.ips import IPS
 from offline_eval.estimators.sndr import SNDR
 from offline_eval.estimators.snips import SNIPS
+from offline_eval.estimators.switch_dr import SwitchDR
 from offline_eval.intervals import DEFAULT, METHODS, interval
 from offline_eval.intervals.base import Bounds
-from offline_eval.intervals.reach import Independent
+from offline_eval.intervals.reach import OF_EXPECTATION, OF_MODEL, Independent
 from tests.offline_eval.evidence import drawn, evidence
 
 
@@ -220,3 +223,33 @@ def test_a_value_beside_its_own_interval_is_told():
 def test_a_sample_too_thin_for_its_own_variance_is_said_to_be(n, narrow):
     weight, reward, _, _ = drawn(np.random.default_rng(6), n)
     assert interval("normal", evidence(weight, reward, bounds=Bounds(60.0, (0.0, 1.0)))).narrow == narrow
+
+
+SHRUNK = {"switch-dr": SwitchDR, "dros": DRos, "drps": DRps}
+
+
+@pytest.mark.parametrize("kind", SHRUNK)
+@pytest.mark.parametrize("name", ["normal", "bootstrap", "empirical-bernstein", "confseq"])
+def test_an_interval_of_a_shrunk_correction_says_that_it_leaves_the_bias_out(kind, name):
+    weight, reward, _, largest = drawn(np.random.default_rng(0), 5000)
+    estimator = SHRUNK[kind](1.0)
+    shrunk = evidence(estimator.shrink(weight), reward, estimator, bounds=Bounds(largest, (0.0, 1.0)), n_blocks=50)
+    assert OF_EXPECTATION in interval(name, replace(shrunk, seen=largest)).flags
+
+
+@pytest.mark.parametrize("lam", [6.0, math.inf])
+def test_a_lambda_that_shrinks_no_weight_leaves_nothing_out(lam):
+    weight, reward, _, largest = drawn(np.random.default_rng(0), 5000)
+    sound = evidence(weight, reward, DRps(lam), bounds=Bounds(largest, (0.0, 1.0)), ess=4000)
+    assert interval("normal", replace(sound, seen=largest)).flags == ()
+
+
+@pytest.mark.parametrize("kind", SHRUNK)
+@pytest.mark.parametrize("name", ["normal", "bootstrap"])
+def test_a_doubly_robust_form_whose_lambda_is_0_is_told_as_the_model_alone(kind, name):
+    """Its terms are q(x, pi): their spread says nothing of q's error, as with dm."""
+    base = np.random.default_rng(0).random(5000)
+    alone = evidence(np.zeros(5000), base, SHRUNK[kind](0.0), base=base, n_blocks=50)
+    made = interval(name, replace(alone, seen=3.0))
+    assert made.flags == (OF_MODEL,)
+    assert made.narrow

@@ -144,3 +144,14 @@ def test_only_the_ad_load_world_writes_a_log(tmp_path, capsys):
     assert "--write-log: not of clusters" in capsys.readouterr().err
     assert main(["simulate", "adload", "--policy", "logging", "--rounds", "10", "--write-log", str(tmp_path)]) == 2
     assert f"--write-log {tmp_path}" in capsys.readouterr().err
+
+
+def test_without_colour_the_table_has_no_control_characters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    run("digits", "--rounds", "100")
+    assert "\x1b" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    run("digits", "--rounds", "100")
+    assert "\x1b" not in capsys.readouterr().out

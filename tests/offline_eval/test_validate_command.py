@@ -114,3 +114,26 @@ def test_a_log_without_a_row_that_counts(tmp_path, capsys):
         assert main([*command, str(path), "--json"]) == 2
         printed = capsys.readouterr()
         assert "has no row to evaluate (left out: 5 no reward yet)" in printed.err
+
+
+def test_candidates_never_taken_are_no_doubt_where_their_probabilities_are_logged(tmp_path, capsys):
+    """A uniform log of 60 items and 100 rows leaves some out by chance, and evaluate supports any policy on it."""
+    items = [f"i{k}" for k in range(60)]
+    rows = [
+        msgspec.structs.replace(one, item=items[i % 50], candidates=items, distribution=None, propensity=1 / 60)
+        for i, one in enumerate(own_rows(100))
+    ]
+    path = write(tmp_path / "log.parquet", rows)
+    support = check(document(capsys, "validate", path), "support")
+    assert support["level"] == "ok"
+    assert "10 candidates never, whose probabilities are logged" in support["detail"]
+
+
+def test_of_many_files_passed_over_five_are_named(tmp_path, capsys):
+    write(tmp_path / "log.parquet", own_rows(600))
+    for k in range(9):
+        (tmp_path / f"note{k}.md").write_text("nothing")
+    assert main(["validate", str(tmp_path)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("passed over")
+    assert line.endswith("note4.md and 4 more")
