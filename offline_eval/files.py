@@ -196,6 +196,8 @@ def _about(log: LogFiles, found: Survey, target: Target, frame: Frame, models: M
     about |= {"actions": len(frame.actions), "reward": frame.reward.name}
     if models:
         about["reward_model"] = next(iter(models.values())).name
+        if found.unread:
+            about["not in the context, no numbers"] = sorted(found.unread)
     if found.ordered is False:
         about["order"] = "rows are not in the order of time, which does not matter here"
     return about

@@ -71,6 +71,7 @@ class Survey:
     rewards        raw ones by name
     propensity, reward, time   (low, high) of the first two; (first, last) in microseconds, None without
     ordered        whether timestamps never fall; None without any
+    unread         columns of a table that are no numbers
     reward_name    what the rows' reward is called
     with_user, without_user          rows; both 0 where the log has no column of users
     candidates     rows whose candidates are known
@@ -94,6 +95,7 @@ class Survey:
     time: tuple[int, int] | None = None
     ordered: bool | None = None
     reward_name: str = "reward"
+    unread: set[str] = field(default_factory=set)
     with_user: int = 0
     without_user: int = 0
     candidates: int = 0
@@ -140,6 +142,7 @@ class Survey:
         self.rows += len(chunk) + left
         self.n += len(chunk)
         self.reward_name = chunk.reward_name
+        self.unread.update(chunk.unread)
         self.left_out.update(chunk.left_out)
         self._add_ids(chunk)
         sums = np.nan_to_num(chunk.context).sum(axis=0).tolist() if len(chunk) else [0.0] * len(chunk.names)
@@ -219,6 +222,7 @@ class Survey:
         self.rows, self.n = self.rows + other.rows, self.n + other.n
         self.sizes += other.sizes
         self.left_out.update(other.left_out)
+        self.unread |= other.unread
         self.reward_name = other.reward_name if other.rows else self.reward_name
         self.ids = {**other.ids, **self.ids}
         self.logged |= other.logged

@@ -109,6 +109,15 @@ class AdLoadPolicy:
         values = [[np.nan] * len(names) if row is None else [row.get(name, np.nan) for name in names] for row in rows]
         return np.array(values, np.float64).reshape(len(values), len(names))
 
+    def aligned(self, x: F64, names: Sequence[str]) -> F64:
+        """Columns of x, float64 (n, d), by their names as the policy's features, float64 (n, F); NaN where missing."""
+        at = {name: i for i, name in enumerate(names)}
+        values = np.full((len(x), len(self.features)), np.nan)
+        for i, feature in enumerate(self.features):
+            if feature.name in at:
+                values[:, i] = x[:, at[feature.name]]
+        return values
+
     def mask(self, allowed: Sequence[Sequence[int] | None]) -> Bool:
         """Allowed loads of each row, bool (n, L); None: all of them. Raises ValueError for a load that is unknown."""
         column = {load: i for i, load in enumerate(self.loads)}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bandits.errors import UsageError
 from offline_eval.commands.log_flags import add_log_flags, log_files
+from offline_eval.commands.output import write_whole
 
 if TYPE_CHECKING:
     from offline_eval.files import LogFiles
@@ -102,9 +101,9 @@ def run(args: argparse.Namespace) -> int:
     with progress(n_fits(options) * len(rows.log), "learning") as advance, threadpool_limits(1):
         learned = learn(rows.log, options, advance)
     if learned.policy is not None:
-        _write(args.output, learned.policy.to_bytes())
+        write_whole("-o", args.output, learned.policy.to_bytes())
     if args.html is not None:
-        _write(args.html, _page(learned, rows, options).encode())
+        write_whole("--html", args.html, _page(learned, rows, options).encode())
     if args.json:
         print(json.dumps(document(learned, rows, options, args.output), allow_nan=False))
     else:
@@ -188,23 +187,3 @@ def _show(learned: Learned, rows: AdLoadRows, options: Options, output: Path) ->
     show(learned, rows, options)
     if learned.policy is not None:
         print(f"wrote {output} ({learned.policy.version[:12]})")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all. Raises UsageError."""
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as fault:
-        raise UsageError(f"{path}: {fault.strerror}") from fault

@@ -139,9 +139,9 @@ def _show(policy: str, outcome: Outcome) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from offline_eval.printing import stdout
+    from bandits.terminal import Terminal
 
-    console = stdout()
+    console = Terminal(highlight=False)
     table = Table("", "value", "interval", "interval method", "rows", box=None, header_style="bold")
     value, interval = outcome.baseline
     table.add_row("logged", f"{value:.6g}", _text(interval), interval.method, f"{outcome.n:,}")

@@ -12,7 +12,7 @@ from rich.table import Table
 from bandits.errors import UsageError
 from bandits.simulation import WORLDS, Policy, Simulation, Uniform, parse_policy, simulate
 from bandits.simulation.encoding import Encoder
-from offline_eval.printing import stdout
+from bandits.terminal import Terminal
 
 AD_LOAD = "adload"
 HELP = "play a policy in a world whose truth is known, and print its regret"
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report))
     else:
-        stdout().print(_table(report))
+        Terminal(highlight=False).print(_table(report))
     return 0
 
 

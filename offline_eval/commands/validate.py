@@ -30,11 +30,15 @@ def run(args: argparse.Namespace) -> int:
     """Check, print, and return the exit status. Raises UsageError."""
     from rich.table import Table
 
-    from offline_eval.printing import stdout
+    from bandits.terminal import Terminal
+    from offline_eval.errors import BadLog
     from offline_eval.report.words import plain
-    from offline_eval.validation import validate
+    from offline_eval.validation import Check, validate
 
-    checks = validate(log_files(args))
+    try:
+        checks = validate(log_files(args))
+    except BadLog as fault:
+        checks = [Check("schema", False, str(fault), "refusal")]
     bad = [check for check in checks if not check.ok]
     if args.json:
         print(json.dumps({"ok": not bad, "checks": [asdict(check) for check in checks]}))
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         table = Table(box=None, show_header=False, pad_edge=False)
         for check in checks:
             table.add_row(WORDS[check.level], plain(check.name), plain(check.detail.removeprefix("warning: ")))
-        stdout().print(table, markup=False)
+        Terminal(highlight=False).print(table, markup=False)
     if not bad:
         return 0
     first = bad[0]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from bandits.arrays import F64
 from offline_eval.estimators.dr import DR
-from offline_eval.estimators.shrunk import Shrunk, powers, sub_gaussian
+from offline_eval.estimators.sub_gaussian import SubGaussian
 
 
 @dataclass(frozen=True)
-class SubGaussianDR(Shrunk, DR):
+class SubGaussianDR(SubGaussian, DR):
     """mean(q(x, pi) + s(w) (r - q(x, a))), s(w) = w / (1 - lam + lam w), lam in [0, 1]: 0 is DR.
 
     Metelli, Russo & Restelli 2021, the weights of sg-ips in DR. Assumes what DR does.
@@ -21,18 +19,3 @@ class SubGaussianDR(Shrunk, DR):
     """
 
     kind: ClassVar[str] = "sg-dr"
-
-    @classmethod
-    def range(cls) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    @property
-    def mildness(self) -> float:
-        return -self.strength
-
-    def shrink(self, weight: F64) -> F64:
-        return sub_gaussian(weight, self.strength)
-
-    @classmethod
-    def grid(cls, largest_weight: float, n: int) -> Sequence[Self]:
-        return [cls(1.0 / inverse) for inverse in powers(1.0, max(4.0 * largest_weight, 2.0))] + [cls(0.0)]

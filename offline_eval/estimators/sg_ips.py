@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from bandits.arrays import F64
 from offline_eval.estimators.base import Form
 from offline_eval.estimators.ips import IPS
-from offline_eval.estimators.shrunk import Shrunk, powers, sub_gaussian
+from offline_eval.estimators.sub_gaussian import SubGaussian
 
 
 @dataclass(frozen=True)
-class SubGaussianIPS(Shrunk, IPS):
+class SubGaussianIPS(SubGaussian, IPS):
     """mean(s(w) r), s(w) = w / (1 - lam + lam w), lam in [0, 1]: 0 is IPS, 1 counts every w > 0 as 1.
 
     Metelli, Russo & Restelli 2021, "Subgaussian and differentiable importance sampling for off-policy evaluation and
@@ -24,18 +22,3 @@ class SubGaussianIPS(Shrunk, IPS):
 
     kind: ClassVar[str] = "sg-ips"
     form: ClassVar[Form] = "clipped"
-
-    @classmethod
-    def range(cls) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    @property
-    def mildness(self) -> float:
-        return -self.strength
-
-    def shrink(self, weight: F64) -> F64:
-        return sub_gaussian(weight, self.strength)
-
-    @classmethod
-    def grid(cls, largest_weight: float, n: int) -> Sequence[Self]:
-        return [cls(1.0 / inverse) for inverse in powers(1.0, max(4.0 * largest_weight, 2.0))] + [cls(0.0)]

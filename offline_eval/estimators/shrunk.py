@@ -89,9 +89,3 @@ def powers(low: float, high: float) -> list[float]:
         return [high]
     steps = max(1, min(MEMBERS - 1, math.floor(math.log2(high / low))))
     return [*(float(low * (high / low) ** (i / steps)) for i in range(steps)), high]
-
-
-def sub_gaussian(weight: F64, lam: float) -> F64:
-    """w / (1 - lam + lam w); 0 for no weight."""
-    below = 1.0 - lam + lam * weight
-    return np.divide(weight, below, out=np.zeros_like(weight), where=below > 0)

@@ -92,6 +92,7 @@ class Chunk:
     segments      columns to slice diagnostics by, by name: position, mode, policy, hour, ..
     left_out      rows read but left out, by reason: {"exploit mode": 12, "no reward yet": 3}
     index         int64 (m,)    0-based number of each row in its file, those left out counted; `place` may count lines
+    unread        columns of a table that are no numbers, so that they are not in the context
     reward_name   which of the raw rewards `reward` is, where the file has no column of its own for it
     declared      ids that the file declares to be all actions (obp: 0 .. n_actions - 1); empty: none declared
     graph         version of the graph that each row's decision asked, -1: none; None: the format has none. It alone
@@ -118,6 +119,7 @@ class Chunk:
     index: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     declared: Sequence[Id] = ()
     reward_name: str = "reward"
+    unread: Sequence[str] = ()
     graph: Ids | None = None
     slots: Ragged | None = None
 

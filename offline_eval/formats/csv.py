@@ -176,6 +176,7 @@ def _chunks(
         reward_name="reward" if held("reward") is not None else next(iter(rewards)),
         segments=_segments(position, timestamp),
         index=index,
+        unread=[name for name in layout.context if name not in names],
     )
     yield from pieces(chunk, rows)
 

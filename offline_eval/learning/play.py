@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bandits.ad_load import AdLoadPolicy, PolicyError, load
+from bandits.ad_load import AdLoadPolicy
 from bandits.arrays import F64, Bool
 from bandits.errors import UsageError
 from bandits.simulation.ad_load import AdLoadWorld
@@ -19,6 +19,7 @@ from bandits.simulation.ad_load_sessions import AdLoadLog as WorldLog
 from offline_eval.learning.learn import Options, learn
 from offline_eval.learning.log import AdLoadLog
 from offline_eval.learning.reward import Scale, mixed
+from offline_eval.targets.policy_file import read
 
 BETA = 0.7
 LOG_ROWS = 50_000
@@ -185,12 +186,7 @@ def _constant(text: str, world: AdLoadWorld) -> Act:
 
 
 def _of_file(path: Path, world: AdLoadWorld) -> Act:
-    try:
-        policy = load(path.read_bytes())
-    except OSError as fault:
-        raise UsageError(f"--policy {path}: {fault.strerror}") from fault
-    except PolicyError as fault:
-        raise UsageError(f"--policy {path}: {fault}") from fault
+    policy = read(path)
     if not set(policy.loads) <= set(world.loads) or 0 not in policy.loads:
         raise UsageError(
             f"--policy {path}: loads must be among {list(world.loads)}, with 0, which is always allowed; "
@@ -202,13 +198,9 @@ def _of_file(path: Path, world: AdLoadWorld) -> Act:
 def of_policy(policy: AdLoadPolicy, world: AdLoadWorld) -> Act:
     """A policy over some of the world's loads and features; a feature that the world lacks takes its mean."""
     columns = [world.loads.index(one) for one in policy.loads]
-    at = {name: i for i, name in enumerate(world.feature_names)}
 
     def act(x: F64, allowed: Bool) -> F64:
-        values = np.full((len(x), len(policy.features)), np.nan)
-        for i, feature in enumerate(policy.features):
-            if feature.name in at:
-                values[:, i] = x[:, at[feature.name]]
+        values = policy.aligned(x, world.feature_names)
         whole = np.zeros(allowed.shape)
         whole[:, columns] = policy.probabilities(values, allowed[:, columns])
         return whole

@@ -6,17 +6,17 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from bandits.terminal import Terminal
 from offline_eval.learning.document import METHOD, front, verdict
 from offline_eval.learning.judge import Estimated, Judge, Judged
 from offline_eval.learning.learn import Learned, Options
 from offline_eval.learning.reading import AdLoadRows
-from offline_eval.printing import stdout
 from offline_eval.report.pareto import FrontPoint, Span
 
 
 def show(learned: Learned, rows: AdLoadRows, options: Options) -> None:
     """Print the candidates, or the front of a sweep, and the verdict."""
-    console = stdout()
+    console = Terminal(highlight=False)
     for reason, count in rows.left_out.items():
         console.print(Text(f"{count:,} rows left out: {reason}", style="dim"))
     if learned.judge is not None and learned.study is not None:

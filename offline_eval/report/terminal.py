@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from bandits.terminal import Terminal
 from offline_eval.diagnostics.finding import Level
-from offline_eval.printing import stdout
 from offline_eval.report import words
 from offline_eval.report.words import plain
 from offline_eval.result import Estimate, Report
@@ -23,7 +23,7 @@ _LEAST_BAR = 14
 
 def show(report: Report, console: Console | None = None) -> None:
     """Print a report for people, on stdout unless a console is given; without estimates where it is refused."""
-    console = console or stdout()
+    console = console or Terminal(highlight=False)
     console.print(_heading(report), end="\n\n", soft_wrap=False)
     if report.supported:
         _print_estimates(report, console)

@@ -38,28 +38,25 @@ class PolicyFileTarget(Dense):
         if not allowed.any(axis=1).all():
             row = int(np.argmin(allowed.any(axis=1)))
             raise UsageError(f"--policy {self.name}: has none of the loads allowed at {batch.chunk.place.of(row)}")
+        features = self.policy.aligned(batch.context, batch.frame.columns)
         whole = np.zeros((len(batch), batch.n_actions))
-        whole[:, self.columns] = self.policy.probabilities(self._features(batch), allowed)
+        whole[:, self.columns] = self.policy.probabilities(features, allowed)
         return whole
 
-    def _features(self, batch: Batch) -> F64:
-        """float64 (n, F), NaN where missing."""
-        at = {name: i for i, name in enumerate(batch.frame.columns)}
-        features = np.full((len(batch), len(self.policy.features)), np.nan)
-        for i, feature in enumerate(self.policy.features):
-            if feature.name in at:
-                features[:, i] = batch.context[:, at[feature.name]]
-        return features
 
-
-def load(path: Path, actions: Actions) -> PolicyFileTarget:
-    """The policy of a file. Raises UsageError where it is malformed or has loads that the log never names."""
+def read(path: Path) -> AdLoadPolicy:
+    """The policy of a file named by --policy. Raises UsageError where it is malformed."""
     try:
-        policy = load_policy(path.read_bytes())
+        return load_policy(path.read_bytes())
     except OSError as fault:
         raise UsageError(f"--policy {path}: {fault.strerror}") from fault
     except PolicyError as fault:
         raise UsageError(f"--policy {path}: {fault}") from fault
+
+
+def load(path: Path, actions: Actions) -> PolicyFileTarget:
+    """The policy of a file. Raises UsageError where it is malformed or has loads that the log never names."""
+    policy = read(path)
     columns = [actions.column(one) for one in policy.loads]
     for one, column in zip(policy.loads, columns, strict=True):
         if column is None:

@@ -282,3 +282,11 @@ def test_parquet_of_the_same_table_has_the_same_numbers(csv, tmp_path, capsys):
     pq.write_table(reader.read_csv(csv), tmp_path / "log.parquet")
     one, other = (document(capsys, "evaluate", path, "--policy", BEST) for path in (csv, tmp_path / "log.parquet"))
     assert values(one)["ips"] == values(other)["ips"]
+
+
+def test_a_column_with_text_in_it_is_told_to_be_out_of_the_context(tmp_path, capsys):
+    path = table(tmp_path / "log.csv", depth=["abc", *["1.5"] * 599])
+    found = document(capsys, "evaluate", path, "--policy", "uniform")
+    assert found["about"]["not in the context, no numbers"] == ["depth"]
+    sound = document(capsys, "evaluate", table(path, depth=[1.5] * 600), "--policy", "uniform")
+    assert "not in the context, no numbers" not in sound["about"]

@@ -137,3 +137,15 @@ def test_of_many_files_passed_over_five_are_named(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("passed over")
     assert line.endswith("note4.md and 4 more")
+
+
+def test_a_cut_parquet_file_is_a_document_as_well(tmp_path, capsys):
+    path = tmp_path / "log.parquet"
+    write(path, own_rows(200))
+    path.write_bytes(path.read_bytes()[:-200])
+    assert main(["validate", str(path), "--json"]) == 2
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert not found["ok"]
+    assert found["checks"][0]["name"] == "schema"
+    assert printed.err.count("\n") == 1
